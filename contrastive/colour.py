@@ -125,6 +125,7 @@ def colour_jitter(
   low = jnp.asarray([max(0.0, 1 - s) for s in strengths], image.dtype)
   high = jnp.asarray([1 + s for s in strengths], image.dtype)
   factors = jax.random.uniform(factor_key, (3,), image.dtype, low, high)
+  turns = jax.random.uniform(hue_key, (), image.dtype, -hue, hue)
   plan = jnp.asarray(_ORDERS)[jax.random.randint(order_key, (), 0, len(_ORDERS))]
 
   def blend(image: jax.Array, place: int, active: jax.Array | bool) -> jax.Array:
@@ -141,7 +142,7 @@ def colour_jitter(
     return image
   for place in range(3):
     image = blend(image, place, place < plan[3])
-  image = rotate_hue(image, jax.random.uniform(hue_key, (), image.dtype, -hue, hue))
+  image = rotate_hue(image, turns)
   for place in range(3):
     image = blend(image, place, place >= plan[3])
   return image

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-# Below this squared norm a row counts as zero: its unit vector is 0, its gradient finite.
+# Below this squared norm a row is divided by a constant: 0 stays 0, gradients finite.
 _TINY = 1e-12
 
 
@@ -41,7 +42,8 @@ def check_scale(scale: jax.Array | float) -> None:
   """Raises ValueError for an inverse temperature known to be zero or negative."""
   if isinstance(scale, jax.core.Tracer):
     return
-  if not bool(jnp.all(jnp.asarray(scale) > 0)):
+  # NumPy, because inside `jit` even a comparison of known numbers is traced by jnp.
+  if not np.all(np.asarray(scale) > 0):
     raise ValueError(
       f"scale is the inverse temperature and must be positive, not {scale}; "
       "for a temperature t pass scale=1 / t"
@@ -76,7 +78,7 @@ def log_sum_exp(
 def log_mean_exp(
   x: jax.Array, where: jax.Array | None = None, axis: int = -1
 ) -> jax.Array:
-  """Log of the mean of exponentials over the admitted entries; -inf if there is none."""
+  """Log of the mean of exponentials over the admitted entries; -inf without any."""
   if where is None:
     count = jnp.asarray(x.shape[axis], x.dtype)
   else:

@@ -51,7 +51,7 @@ def cross_rows(
   """
   _check(query, key, scale)
   logits = scale * numerics.similarity(query, axes.gather(key, axis_name))
-  own = _own_columns(query.shape[0], logits.shape[1], axis_name)
+  own = own_columns(query.shape[0], logits.shape[1], axis_name)
   return Rows(_diagonal(query, key, scale), logits, ~own)
 
 
@@ -84,7 +84,7 @@ def two_view_rows(
   )
   anchors = jnp.concatenate([view_a, view_b])
   logits = scale * numerics.similarity(anchors, candidates)
-  own = jnp.tile(_own_columns(n, candidates.shape[0] // 2, axis_name), (2, 2))
+  own = jnp.tile(own_columns(n, candidates.shape[0] // 2, axis_name), (2, 2))
   positive = jnp.tile(_diagonal(view_a, view_b, scale), 2)
   return Rows(positive, logits, ~own)
 
@@ -116,7 +116,7 @@ def queue_rows(
 
 
 def stack_rows(*parts: Rows) -> Rows:
-  """Rows of several groups of anchors with equally many candidates, one after another."""
+  """Rows of several groups of anchors, one after another; as many candidates each."""
   return Rows(*(jnp.concatenate(leaves) for leaves in zip(*parts, strict=True)))
 
 
@@ -129,8 +129,8 @@ def refuse_blocks(block_size: int | None) -> None:
     )
 
 
-def _own_columns(n: int, columns: int, axis_name: str | None) -> jax.Array:
-  """[n, columns] True at the global number of each of this device's rows."""
+def own_columns(n: int, columns: int, axis_name: str | None) -> jax.Array:
+  """[n, columns] True at the global number of each of this device's n rows."""
   own = jnp.arange(n) + axes.row_offset(n, axis_name)
   return own[:, None] == jnp.arange(columns)[None, :]
 

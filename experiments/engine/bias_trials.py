@@ -1,0 +1,312 @@
+"""Replicates of minibatch gradients at frozen parameters, until the error is small.
+
+Independent chains are the units of all errors. Each chain first visits its anchors
+`visits` times, so that its running normalisers are where training would have them;
+from that snapshot epochs of next batches are drawn, each in a new random order. A
+batch's running normaliser is the value after its update, which contains the batch's
+own estimate. All objectives see the same batches and, at equal shape, the same Gamma
+draws.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive import augmented, bias, normalizer
+from experiments.engine import bias_problems
+from experiments.engine.bias_problems import Family, Problem
+
+Objectives = tuple[bias.Objective, ...]
+
+# Numbers a chunk of chains may keep in memory at once.
+_CHUNK = 1 << 20
+
+
+class Limits(NamedTuple):
+  """When a cell is done.
+
+  Attributes:
+    chains: independent chains, the units of the Monte-Carlo errors.
+    max_gradients: minibatch gradients of one objective at most.
+    max_pairs: anchor-negative pairs of those gradients at most.
+    fraction: a bias is known when its error is below this fraction of it.
+    negligible: a bias is negligible when its upper limit is below this fraction of
+      the decoupled loss's, or below `floor`.
+    floor: in units of the attractive gradient's norm.
+  """
+
+  chains: int
+  max_gradients: int
+  max_pairs: int
+  fraction: float
+  negligible: float
+  floor: float
+
+
+class Cell(NamedTuple):
+  """What was measured of one objective at one setting, in units of the attraction.
+
+  Attributes:
+    bias: against the exact gradient of the objective's target, with the exact-rate
+      gradient of the same batch and draw as control variate.
+    plain: the same without the control variate.
+    sd: root of the total variance of one minibatch gradient.
+    cosine: between mean minibatch gradient and exact gradient; NaN if undefined.
+    exact_norm: length of the exact gradient of the target.
+    gradients: minibatch gradients measured.
+    settled: "known" or "negligible" as in `Limits`, or "budget".
+  """
+
+  bias: bias.Bias
+  plain: bias.Bias
+  sd: float
+  cosine: float
+  exact_norm: float
+  gradients: int
+  settled: str
+
+
+def measure(
+  family: Family,
+  problem: Problem,
+  objectives: dict[str, bias.Objective],
+  size: int,
+  *,
+  key: jax.Array,
+  visits: int,
+  limits: Limits,
+) -> dict[str, Cell]:
+  """Bias and noise of objectives at one batch size, on common batches.
+
+  Args:
+    family: the problem's.
+    problem: a frozen state.
+    objectives: by name; "decoupled" is the yardstick of what is negligible.
+    size: batch size B, at most the number of anchors for clusters.
+    key: typed PRNG key.
+    visits: visits to each anchor before the measured one.
+    limits: when to stop; epochs are added, doubling the total, until each
+      objective's bias is known or negligible, or the budget is spent.
+  """
+  specs = tuple(objectives.values())
+  anchors = problem.query.shape[0]
+  steps = max(anchors // size, 1)
+  pairs = min(size, anchors) * family.negatives(anchors, size)
+  per_epoch = limits.chains * steps
+  budget = min(limits.max_gradients, limits.max_pairs // pairs) // per_epoch
+  visit_key, collect_key = jax.random.split(key)
+  states = visit_anchors(
+    family, problem, specs, size, visits, jax.random.split(visit_key, limits.chains)
+  )
+  exact, unit = _references(family, problem, specs, size)
+  sums, done, epochs = None, 0, 1
+  while True:
+    keys = jax.random.split(jax.random.fold_in(collect_key, done), limits.chains)
+    new = collect(family, problem, specs, size, states, keys, epochs)
+    new = jax.tree.map(lambda x: np.asarray(x, np.float64), new)
+    sums = new if sums is None else jax.tree.map(np.add, sums, new)
+    done += epochs
+    cells = _cells(objectives, sums, done * steps, exact, unit, limits)
+    epochs = min(done, budget - done)
+    if epochs < 1 or all(cell.settled != "budget" for cell in cells.values()):
+      return cells
+
+
+class Sums(NamedTuple):
+  """Sums over the batches of each chain: gradients, less their control, squared.
+
+  Attributes:
+    plain: [chains, objectives, D].
+    paired: [chains, objectives, D].
+    square: [chains, objectives] squared lengths.
+  """
+
+  plain: jax.Array
+  paired: jax.Array
+  square: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("family", "objectives", "size"))
+def visit_anchors(
+  family: Family,
+  problem: Problem,
+  objectives: Objectives,
+  size: int,
+  visits: int | jax.Array,
+  keys: jax.Array,
+) -> tuple[normalizer.Normalizer, ...]:
+  """Running normalisers of each chain after `visits` epochs at frozen parameters.
+
+  Returns:
+    One state per stateful objective, in order, with a leading axis of chains.
+  """
+  stateful = [objective for objective in objectives if objective.stateful]
+  anchors = problem.query.shape[0]
+  negatives = family.negatives(anchors, size)
+
+  def step(states, batch):
+    rows = family.rows(problem, problem.params, batch)
+    return tuple(
+      normalizer.update(
+        state,
+        batch.index,
+        augmented.log_normalizer(rows, coupled=negatives if o.coupled else None),
+        smoothing=o.smoothing,
+        boost=o.boost,
+      )[0]
+      for o, state in zip(stateful, states, strict=True)
+    ), None
+
+  def chain(key):
+    def epoch(i, states):
+      batches = family.epoch(problem, jax.random.fold_in(key, i), size)
+      return jax.lax.scan(step, states, batches)[0]
+
+    start = tuple(normalizer.init(anchors) for _ in stateful)
+    return jax.lax.fori_loop(0, visits, epoch, start)
+
+  if not stateful:
+    return ()
+  width = min(size, anchors) * size + 2 * len(stateful) * anchors
+  return jax.lax.map(chain, keys, batch_size=max(1, _CHUNK // 4 // width))
+
+
+@functools.partial(jax.jit, static_argnames=("family", "objectives", "size"))
+def collect(
+  family: Family,
+  problem: Problem,
+  objectives: Objectives,
+  size: int,
+  states: tuple[normalizer.Normalizer, ...],
+  keys: jax.Array,
+  epochs: int | jax.Array,
+) -> Sums:
+  """Sums of next-batch gradients over `epochs` random orders, for each chain."""
+  log_exact = family.log_norm(problem, problem.params)
+  exact = _targets(family, problem, objectives, size)
+  steps = max(problem.query.shape[0] // size, 1)
+  zeros = Sums(*(jnp.zeros(s) for s in (exact.shape, exact.shape, exact.shape[:1])))
+
+  def chain(args):
+    key, state = args
+
+    def epoch(i, sums):
+      order_key, noise_key = jax.random.split(jax.random.fold_in(key, i))
+      batches = family.epoch(problem, order_key, size)
+      new = jax.vmap(
+        lambda batch, noise_key: _batch_sums(
+          family, problem, objectives, size, state, log_exact, exact, batch, noise_key
+        )
+      )(batches, jax.random.split(noise_key, steps))
+      return jax.tree.map(lambda a, b: a + jnp.sum(b, axis=0), sums, new)
+
+    return jax.lax.fori_loop(0, epochs, epoch, zeros)
+
+  anchors = problem.query.shape[0]
+  width = 8 * min(size, anchors) * size * steps + 4 * steps * exact.size
+  return jax.lax.map(chain, (keys, states), batch_size=max(1, 4 * _CHUNK // width))
+
+
+def _batch_sums(
+  family, problem, objectives, size, states, log_exact, exact, batch, key
+) -> Sums:
+  """Gradients of all objectives on one batch, and less their control variates."""
+  index, negatives = batch.index, family.negatives(problem.query.shape[0], size)
+  noise = {
+    shape: augmented.log_gamma_noise(key, index.shape[0], shape)
+    for shape in {_shape(o) for o in objectives}
+  }
+  controls = tuple(dict.fromkeys(map(_control, objectives)))
+  remaining = iter(states)
+
+  def loss_of(objective):
+    state = next(remaining) if objective.stateful else None
+    return lambda rows: bias.minibatch_loss(
+      objective,
+      rows,
+      negatives=negatives,
+      log_noise=noise[_shape(objective)],
+      log_exact=log_exact[index],
+      state=state,
+      index=index,
+    )
+
+  all_gradients = bias.gradients(
+    lambda params: family.rows(problem, params, batch),
+    problem.params,
+    [loss_of(o) for o in (*objectives, *controls)],
+  )
+  plain = all_gradients[: len(objectives)]
+  control = all_gradients[len(objectives) :]
+  paired = [
+    g - target if o.unbiased else g - control[controls.index(_control(o))]
+    for o, g, target in zip(objectives, plain, exact, strict=True)
+  ]
+  return Sums(plain, jnp.stack(paired), jnp.sum(jnp.square(plain), axis=-1))
+
+
+def _shape(objective: bias.Objective) -> float | None:
+  return objective.shape if objective.form == "augmented" else None
+
+
+def _control(objective: bias.Objective) -> bias.Objective:
+  """The unbiased objective with the same target and the same Gamma draws."""
+  return bias.Objective(
+    "augmented", "exact", shape=_shape(objective), coupled=objective.coupled
+  )
+
+
+def _targets(family, problem, objectives, size) -> jax.Array:
+  """Exact gradient [objectives, D] of each objective's target."""
+  nominal = family.negatives(problem.query.shape[0], size)
+  table = {
+    coupled: bias_problems.generalised_gradient(
+      family, problem, nominal if coupled else None
+    )
+    for coupled in {o.coupled for o in objectives}
+  }
+  return jnp.stack([table[o.coupled] for o in objectives])
+
+
+@functools.partial(jax.jit, static_argnames=("family", "objectives", "size"))
+def _references(family, problem, objectives, size):
+  """Exact gradients [objectives, D] and the unit, the norm of the attraction."""
+  targets = _targets(family, problem, objectives, size)
+  return targets, bias_problems.attraction(family, problem)
+
+
+def _cells(objectives, sums, batches, exact, unit, limits) -> dict[str, Cell]:
+  """Statistics of all objectives after so many batches of each chain."""
+  unit = float(unit)
+  exact = np.asarray(exact, np.float64) / unit
+  plain, paired = (x / batches / unit for x in (sums.plain, sums.paired))
+  square = sums.square.mean(axis=0) / batches / unit**2
+  found = {}
+  for i, name in enumerate(objectives):
+    average = plain[:, i].mean(axis=0)
+    found[name] = Cell(
+      bias=bias.split_half_bias(paired[:, i]),
+      plain=bias.split_half_bias(plain[:, i], exact[i]),
+      sd=float(np.sqrt(max(square[i] - average @ average, 0.0))),
+      cosine=bias.mean_cosine(paired[:, i] + exact[i], exact[i]),
+      exact_norm=float(np.linalg.norm(exact[i])),
+      gradients=batches * plain.shape[0],
+      settled="budget",
+    )
+  yardstick = found["decoupled"].bias.bias if "decoupled" in found else 1.0
+  negligible = max(limits.negligible * yardstick, limits.floor)
+  return {
+    name: cell._replace(settled=_settled(cell.bias, limits.fraction, negligible))
+    for name, cell in found.items()
+  }
+
+
+def _settled(estimate: bias.Bias, fraction: float, negligible: float) -> str:
+  if estimate.high <= negligible:
+    return "negligible"
+  if estimate.error <= fraction * estimate.bias:
+    return "known"
+  return "budget"

@@ -1,0 +1,261 @@
+"""Evaluation of frozen features: embed each split once, then measure the tables.
+
+`embed` turns images into a table; `evaluate_features` runs the linear probe, k nearest
+neighbours, few-shot classification and diagnostics on a training and a test table. The
+pixel baseline is the same call on flattened pixels. All that is chosen (penalty, k,
+temperature) is chosen on the training split.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive import diagnostics
+from experiments.engine import errors, few_shot, metrics, neighbours, probing, tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What to measure; a config gives any of these by name.
+
+  Attributes:
+    seed: of every draw: validation examples, shots, rows for the diagnostics.
+    probe: whether to fit the linear probe.
+    probe_grid: values of scikit-learn's C to choose from.
+    probe_validation: share of the training split that chooses among them.
+    knn: whether to classify by nearest neighbours.
+    knn_ks: numbers of neighbours to choose from, cut to the training split.
+    knn_temperatures: temperatures to choose from; infinity gives equal votes.
+    few_shot: whether to classify from a few examples of each class.
+    shots: numbers of examples of each class.
+    draws: number of draws of each of `shots`.
+    diagnostics: whether to measure the geometry of the test features.
+    diagnostics_rows: most rows that it takes, since it looks at all pairs.
+  """
+
+  seed: int = 0
+  probe: bool = True
+  probe_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+  probe_validation: float = 0.2
+  knn: bool = True
+  knn_ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100, 200)
+  knn_temperatures: tuple[float, ...] = (0.02, 0.07, 0.2, float("inf"))
+  few_shot: bool = True
+  shots: tuple[int, ...] = (1, 5, 20)
+  draws: int = 5
+  diagnostics: bool = True
+  diagnostics_rows: int = 5000
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+  """Settings from a flat config; what it does not name keeps its default.
+
+  Raises:
+    UsageError: for an unknown name, or a value out of range.
+  """
+  known = {field.name for field in dataclasses.fields(Settings)}
+  for name in config:
+    if name not in known:
+      raise errors.unknown("evaluation setting", name, known)
+  settings = Settings(**config)
+  for name in ("probe_grid", "knn_ks", "knn_temperatures", "shots"):
+    values = getattr(settings, name)
+    if not len(values) or min(values) <= 0:
+      raise errors.UsageError(f"{name} must list numbers above 0, not {values}")
+  if not 0 < settings.probe_validation < 1:
+    raise errors.UsageError(
+      f"probe_validation must lie between 0 and 1, not {settings.probe_validation}"
+    )
+  for name, least in (("draws", 1), ("diagnostics_rows", 2)):
+    if getattr(settings, name) < least:
+      raise errors.UsageError(
+        f"{name} must be at least {least}, not {getattr(settings, name)}"
+      )
+  return settings
+
+
+@jax.jit
+def _apply(apply, inputs):
+  return apply(inputs)
+
+
+def embed(
+  apply: Callable[[Any], jax.Array],
+  inputs: Any,
+  *,
+  batch: int,
+  split: str = "input",
+) -> np.ndarray:
+  """Embeds a split, batch by batch, on all devices of this process.
+
+  Args:
+    apply: rows -> features [b, d], row by row (no batch statistics). Give parameters
+      as `jax.tree_util.Partial(function, parameters)`: they are then arguments of the
+      compiled program, where a closure would build them into it.
+    inputs: rows as the model takes them, such as uint8 images [n, h, w, c] or tokens
+      [n, t], n >= 1; a tree of such arrays works too.
+    batch: rows at once, made a multiple of the number of devices. Every batch has this
+      size: the last is filled with copies of its last row, dropped afterwards.
+    split: the name that an error calls the rows by.
+
+  Returns:
+    [n, d] float32 features.
+
+  Raises:
+    UserError: if rows of features are not finite, or not rows at all.
+  """
+  devices = np.array(jax.local_devices())
+  mesh = jax.sharding.Mesh(devices, ("rows",))
+  over_rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  apply = jax.device_put(jax.tree_util.Partial(apply), everywhere)
+  n = len(jax.tree.leaves(inputs)[0])
+  batch = -(-min(batch, n) // len(devices)) * len(devices)
+  features = None
+  pending = []
+
+  def collect():
+    start, result = pending.pop(0)
+    features[start : start + batch] = result[: n - start]
+
+  for start in range(0, n, batch):
+    places = np.minimum(np.arange(start, start + batch), n - 1)
+    rows = jax.tree.map(lambda x, places=places: np.asarray(x[places]), inputs)
+    result = _apply(apply, jax.device_put(rows, over_rows))
+    if features is None:
+      if result.ndim != 2 or len(result) != batch:
+        raise errors.UserError(
+          f"the model gave features of shape {result.shape} for {batch} {split} rows, "
+          "but evaluation needs one vector a row; pool over space or tokens first"
+        )
+      features = np.empty((n, result.shape[1]), np.float32)
+    pending.append((start, result))
+    # One batch is computed while the one before is fetched.
+    if len(pending) > 1:
+      collect()
+  collect()
+  tables.require_finite(features, split)
+  return features
+
+
+def evaluate_features(
+  train: tables.Table, test: tables.Table, *, config: Mapping[str, Any]
+) -> dict[str, float]:
+  """Measures frozen features: probe, neighbours, few shots, geometry.
+
+  Args:
+    train: features [n, d] and labels [n]; all that is fitted or chosen sees only it.
+    test: features [m, d] and labels [m], measured once with what was chosen.
+    config: any fields of `Settings`, flat.
+
+  Returns:
+    Numbers by name. chance/top1 is the test accuracy of always naming the most
+    frequent training class. probe/*, knn/* have the names of
+    `metrics.accuracy_report` and what was chosen (probe/c, probe/validation_top1,
+    knn/k, knn/inverse_temperature, knn/leave_one_out_top1). fewshot_S/top1 is a mean
+    over draws, with Student's 95 % interval (_low, _high) from two draws on.
+    diagnostics/* describe the test features.
+
+  Raises:
+    UserError: for features that are not finite, or labels that cannot be learnt.
+    UsageError: for settings that make no sense.
+  """
+  settings = read_settings(config)
+  for table, split in ((train, "train"), (test, "test")):
+    tables.require_labels(table, split)
+    tables.require_finite(table.features, split)
+  if train.features.shape[1] != test.features.shape[1]:
+    raise errors.UserError(
+      f"train features have width {train.features.shape[1]} and test features "
+      f"{test.features.shape[1]}; embed both with the same model"
+    )
+  num_classes = int(max(train.labels.max(), test.labels.max())) + 1
+  tables.require_classes(train.labels, num_classes)
+  commonest = np.bincount(train.labels).argmax()
+  report = {"chance/top1": float(np.mean(test.labels == commonest))}
+  if settings.probe:
+    report |= _named("probe", _probe(train, test, num_classes, settings))
+  if settings.knn:
+    report |= _named("knn", _knn(train, test, num_classes, settings))
+  if settings.few_shot:
+    for shots in settings.shots:
+      measured = _few_shot(train, test, num_classes, shots, settings)
+      report |= _named(f"fewshot_{shots}", measured)
+  if settings.diagnostics:
+    report |= _named("diagnostics", _diagnose(test.features, settings))
+  return report
+
+
+def _named(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
+  return {f"{prefix}/{name}": float(value) for name, value in values.items()}
+
+
+def _probe(train, test, num_classes, settings):
+  probe = probing.fit_probe(
+    train,
+    num_classes=num_classes,
+    grid=settings.probe_grid,
+    validation=settings.probe_validation,
+    seed=settings.seed,
+  )
+  report = metrics.accuracy_report(probe.scores(test.features), test.labels)
+  if len(probe.validation_accuracies):
+    report["validation_top1"] = probe.validation_accuracies.max()
+  return report | {"c": probe.c}
+
+
+def _knn(train, test, num_classes, settings):
+  choice = neighbours.choose_settings(
+    train.features,
+    train.labels,
+    num_classes=num_classes,
+    ks=settings.knn_ks,
+    temperatures=settings.knn_temperatures,
+    seed=settings.seed,
+  )
+  found = neighbours.find_neighbours(
+    train.features, train.labels, test.features, k=choice.k
+  )
+  scores = neighbours.vote(
+    found, k=choice.k, temperature=choice.temperature, num_classes=num_classes
+  )
+  return metrics.accuracy_report(scores, test.labels) | {
+    "k": choice.k,
+    "inverse_temperature": 1 / choice.temperature,
+    "leave_one_out_top1": choice.accuracy,
+  }
+
+
+def _few_shot(train, test, num_classes, shots, settings):
+  accuracies = few_shot.draw_accuracies(
+    train,
+    test,
+    num_classes=num_classes,
+    shots=shots,
+    draws=settings.draws,
+    seed=settings.seed,
+  )
+  report = {"top1": accuracies.mean()}
+  if len(accuracies) > 1:
+    report["top1_low"], report["top1_high"] = metrics.mean_interval(accuracies)
+  return report
+
+
+def _diagnose(features, settings):
+  if len(features) < 2:
+    return {}
+  order = np.random.default_rng(settings.seed).permutation(len(features))
+  z = jnp.asarray(features[order[: settings.diagnostics_rows]])
+  state = diagnostics.collapse(z)
+  return {
+    "uniformity": diagnostics.uniformity(z, block_size=512),
+    "effective_rank": diagnostics.effective_rank(z),
+    "energy_rank": diagnostics.energy_rank(z),
+    "std_ratio": state["std_ratio"],
+    "mean_cosine": state["mean_cosine"],
+    "collapsed": state["collapsed"],
+  }

@@ -1,0 +1,335 @@
+"""Objective names of a config -> functions of two views, with explicit state.
+
+A method (SimCLR-like or MoCo-v3-like) hands over query and key embeddings of both
+views; an objective turns them into one loss per anchor. Adding one is a function here
+that takes its config and returns an `Objective`, and a line in `OBJECTIVES`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+import contrastive
+from contrastive import augmented, infonce, normalizer, queue, rows
+from experiments.engine import errors
+
+
+class Views(NamedTuple):
+  """Embeddings of a batch of n images, not yet of unit length.
+
+  Attributes:
+    query_a: [n, d] first views, with gradient.
+    query_b: [n, d] second views, with gradient.
+    key_a: [n, d] what first views are compared with: query_a itself (SimCLR), or the
+      target network's embedding, without gradient (MoCo-v3).
+    key_b: [n, d] the same of the second views.
+    index: [n] stable example numbers in the data set.
+    labels: [n] classes, for supervised objectives only.
+  """
+
+  query_a: jax.Array
+  query_b: jax.Array
+  key_a: jax.Array
+  key_b: jax.Array
+  index: jax.Array
+  labels: jax.Array
+
+
+class Objective(NamedTuple):
+  """An objective as pure functions.
+
+  Attributes:
+    params: learned scalars (temperature, bias) by name; {} if there are none.
+    init: number of examples, embedding width -> state (a pytree).
+    loss: (params, views, state, key) -> (values, new state, metrics); the mean of the
+      values is minimised.
+    negatives: batch -> negatives of an anchor, or None where there are none.
+    chance: batch -> loss of equal embeddings, or None where that is no constant.
+  """
+
+  params: dict[str, jax.Array]
+  init: Callable[[int, int], Any]
+  loss: Callable[..., tuple[jax.Array, Any, dict[str, jax.Array]]]
+  negatives: Callable[[int], int | None]
+  chance: Callable[[int], float | None]
+
+
+def build_objective(config: ml_collections.ConfigDict, method: str) -> Objective:
+  """The objective that `config.objective` names, for a method.
+
+  Args:
+    config: `name`, `temperature` > 0, `learn_temperature`, and the objective's knobs.
+    method: "simclr" (both views in one pool of 2n candidates) or "moco_v3" (queries
+      against the other view's n keys).
+
+  Raises:
+    UsageError: unknown name or a knob out of range.
+  """
+  if config.name not in OBJECTIVES:
+    raise errors.unknown("objective", config.name, OBJECTIVES)
+  if not config.temperature > 0:
+    raise errors.UsageError(
+      f"objective.temperature must be positive, not {config.temperature}; "
+      "0.1 to 0.5 is usual"
+    )
+  try:
+    return OBJECTIVES[config.name](config, method == "moco_v3")
+  except ValueError as error:
+    raise errors.UsageError(f"objective '{config.name}': {error}") from error
+
+
+def _scale(params, config):
+  if "log_scale" in params:
+    # Clamped as CLIP does: beyond 100 the softmax is a maximum and training spikes.
+    return jnp.exp(jnp.minimum(params["log_scale"], jnp.log(100.0)))
+  return 1 / config.temperature
+
+
+def _temperature_params(config):
+  if not config.learn_temperature:
+    return {}
+  return {"log_scale": jnp.asarray(-jnp.log(config.temperature), jnp.float32)}
+
+
+def _pair_rows(views: Views, scale, cross: bool) -> contrastive.Rows:
+  """Rows [2n] of the method's pairing: first views as anchors, then second."""
+  query_a, query_b = contrastive.unit(views.query_a), contrastive.unit(views.query_b)
+  if not cross:
+    return rows.two_view_rows(query_a, query_b, scale=scale)
+  key_a, key_b = contrastive.unit(views.key_a), contrastive.unit(views.key_b)
+  return rows.stack_rows(
+    rows.cross_rows(query_a, key_b, scale=scale),
+    rows.cross_rows(query_b, key_a, scale=scale),
+  )
+
+
+def _pool(cross: bool) -> Callable[[int], int]:
+  """Batch -> number of negatives in the method's pairing."""
+  return (lambda n: n - 1) if cross else (lambda n: 2 * n - 2)
+
+
+def _of_rows(row_loss, config, cross, chance) -> Objective:
+  """An objective without state that looks at rows of logits only."""
+
+  def loss(params, views, state, key):
+    del key
+    scale = _scale(params, config)
+    return row_loss(_pair_rows(views, scale, cross), scale), state, {}
+
+  count = _pool(cross)
+  return Objective(
+    params=_temperature_params(config),
+    init=lambda examples, width: (),
+    loss=loss,
+    negatives=count,
+    chance=lambda n: chance(count(n)),
+  )
+
+
+def _info_nce(config, cross):
+  """NT-Xent over SimCLR's pool; one-way InfoNCE against the target's keys."""
+  loss = lambda r, scale: infonce.softmax_loss(r)
+  return _of_rows(loss, config, cross, lambda k: math.log(1 + k))
+
+
+def _decoupled(config, cross):
+  """DCL: no positive in the normaliser."""
+  loss = lambda r, scale: infonce.decoupled_loss(r)
+  return _of_rows(loss, config, cross, _log_count)
+
+
+def _weighted_decoupled(config, cross):
+  """DCLW: positives weighted by a von Mises-Fisher factor of width `sigma`."""
+
+  def loss(r, scale):
+    weight = infonce.von_mises_weight(r, scale, config.sigma)
+    return infonce.decoupled_loss(r, weight)
+
+  return _of_rows(loss, config, cross, _log_count)
+
+
+def _flat_nce(config, cross):
+  """FlatNCE: DCL's gradient, a constant value."""
+  loss = lambda r, scale: infonce.flat_loss(r)
+  return _of_rows(loss, config, cross, lambda k: 1.0)
+
+
+def _log_count(k: int) -> float | None:
+  # Equal embeddings have p = n, so log sum e^n - p = log k at any temperature.
+  return math.log(k) if k > 0 else None
+
+
+def _augmented(config, cross):
+  """Bayesian-augmented; `source` is running or minibatch, shape None is the limit."""
+  smoothing = _smoothing(config)
+  coupled = config.coupled or None
+  augmented.log_gamma_noise(jax.random.key(0), 1, config.shape)  # checks the shape
+  if config.source not in ("running", "minibatch"):
+    raise errors.unknown("objective.source", config.source, ["running", "minibatch"])
+  running = config.source == "running"
+
+  def loss(params, views, state, key):
+    r = _pair_rows(views, _scale(params, config), cross)
+    log_s = augmented.log_normalizer(r, coupled=coupled)
+    log_norm = log_s
+    if running:
+      # One normaliser an image: its two views are draws of the same anchor.
+      state, log_v = normalizer.update(
+        state,
+        views.index,
+        augmented.fold_views(log_s),
+        smoothing=smoothing,
+        boost=config.boost,
+      )
+      log_norm = jnp.tile(log_v, 2)
+    noise = augmented.view_noise(key, views.index.shape[0], config.shape)
+    values = augmented.augmented_loss(r, log_norm, noise, coupled=coupled)
+    return values, state, augmented.augmented_metrics(r, log_norm)
+
+  return Objective(
+    params=_temperature_params(config),
+    init=lambda examples, width: normalizer.init(examples) if running else (),
+    loss=loss,
+    negatives=_pool(cross),
+    chance=lambda n: 0.0 if coupled is None else None,
+  )
+
+
+def _smoothing(config) -> normalizer.Smoothing:
+  """`smoothing` > 0 is a constant weight; 0 is the decreasing schedule."""
+  if config.smoothing:
+    return normalizer.constant(config.smoothing)
+  return normalizer.decreasing(
+    config.smoothing_numerator, config.smoothing_floor, config.smoothing_ceiling
+  )
+
+
+def _sogclr(config, cross):
+  """SogCLR: plain moving average (0.9 on the new batch by default), u = E[u]."""
+  config = ml_collections.ConfigDict(config.to_dict())
+  config.update(shape=None, source="running", boost=False, coupled=0.0)
+  config.smoothing = config.smoothing or 0.9
+  return _augmented(config, cross)
+
+
+def _moco(config, cross):
+  """InfoNCE against a queue of earlier keys (MoCo v1/v2)."""
+  if not cross:
+    raise ValueError("needs keys of a target network; set method='moco_v3'")
+
+  def loss(params, views, state, key):
+    del key
+    scale = _scale(params, config)
+    q_a, q_b = contrastive.unit(views.query_a), contrastive.unit(views.query_b)
+    k_a, k_b = contrastive.unit(views.key_a), contrastive.unit(views.key_b)
+    both = rows.stack_rows(
+      rows.queue_rows(q_a, k_b, state.keys, scale=scale),
+      rows.queue_rows(q_b, k_a, state.keys, scale=scale),
+    )
+    return infonce.softmax_loss(both), queue.push(state, k_a), {}
+
+  return Objective(
+    params=_temperature_params(config),
+    init=lambda examples, width: queue.init(config.queue_size, width),
+    loss=loss,
+    negatives=lambda n: config.queue_size,
+    chance=lambda n: math.log(1 + config.queue_size),
+  )
+
+
+def _sup_con(config, cross):
+  """Supervised contrastive: all views of the same class are positives."""
+  if cross:
+    raise ValueError("compares views of one network; set method='simclr'")
+
+  def loss(params, views, state, key):
+    del key
+    z = contrastive.unit(jnp.concatenate([views.query_a, views.query_b]))
+    labels = jnp.tile(views.labels, 2)
+    return contrastive.sup_con(z, labels, scale=_scale(params, config)), state, {}
+
+  return Objective(
+    params=_temperature_params(config),
+    init=lambda examples, width: (),
+    loss=loss,
+    negatives=_pool(cross),
+    chance=lambda n: math.log(2 * n - 1),
+  )
+
+
+def _pairwise_sigmoid(config, cross):
+  """SigLIP's loss with learned scale and bias, between the two views."""
+  params = {
+    "log_scale": jnp.asarray(-jnp.log(config.temperature), jnp.float32),
+    "bias": jnp.asarray(config.bias, jnp.float32),
+  }
+
+  def loss(params, views, state, key):
+    del key
+    pair = lambda q, k: contrastive.pairwise_sigmoid(
+      contrastive.unit(q),
+      contrastive.unit(k),
+      scale=_scale(params, config),
+      bias=params["bias"],
+    )
+    first = pair(views.query_a, views.key_b)
+    if not cross:  # the pairing is symmetric: the other direction is the same loss
+      return first, state, {}
+    return jnp.concatenate([first, pair(views.query_b, views.key_a)]), state, {}
+
+  return Objective(
+    params=params,
+    init=lambda examples, width: (),
+    loss=loss,
+    negatives=lambda n: n - 1,
+    chance=lambda n: None,
+  )
+
+
+def _barlow_twins(config, cross):
+  """Barlow Twins: no negatives, cross-correlation towards the identity."""
+  del cross
+
+  def loss(params, views, state, key):
+    del params, key
+    value = contrastive.barlow_twins(
+      views.query_a, views.key_b, off_diagonal=config.off_diagonal
+    )
+    return value, state, {}
+
+  return _without_negatives(loss)
+
+
+def _vicreg(config, cross):
+  """VICReg: invariance, variance and covariance terms, no negatives."""
+  del config, cross
+
+  def loss(params, views, state, key):
+    del params, key
+    return contrastive.vicreg(views.query_a, views.key_b), state, {}
+
+  return _without_negatives(loss)
+
+
+def _without_negatives(loss) -> Objective:
+  none = lambda n: None
+  return Objective({}, lambda examples, width: (), loss, none, none)
+
+
+OBJECTIVES: dict[str, Callable[[ml_collections.ConfigDict, bool], Objective]] = {
+  "info_nce": _info_nce,
+  "decoupled": _decoupled,
+  "dclw": _weighted_decoupled,
+  "flat_nce": _flat_nce,
+  "augmented": _augmented,
+  "sogclr": _sogclr,
+  "moco": _moco,
+  "sup_con": _sup_con,
+  "pairwise_sigmoid": _pairwise_sigmoid,
+  "barlow_twins": _barlow_twins,
+  "vicreg": _vicreg,
+}

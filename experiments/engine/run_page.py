@@ -1,0 +1,64 @@
+"""The page of one pretraining run: curves, probe, config, how to run it again."""
+
+import pathlib
+
+import numpy as np
+
+from experiments.engine import curves, record, report
+
+_EXPLAINED = {
+  "train/loss": "training loss (nats)",
+  "train/alignment": "alignment: mean squared distance of positives",
+  "train/uniformity": "uniformity: log mean Gaussian potential, lower is more uniform",
+  "probe/top1": "linear probe, top-1",
+  "probe/mean_class": "linear probe, mean per class",
+  "knn/top1": "k nearest neighbours, top-1",
+}
+
+
+def write_run_page(workdir: str) -> pathlib.Path:
+  """Writes report.html, loss.png and loss.svg from the records of a complete run."""
+  folder = pathlib.Path(workdir)
+  about = record.read_json(folder / "run.json")
+  final = record.read_json(folder / "summary.json")
+  lines = record.read_metrics(folder / "metrics.jsonl")
+  figure = run_figure(lines, final.get("chance"))
+  curves.save(figure, folder / "loss")
+
+  config = about["config"]
+  page = report.Report(
+    f"{config['method']} with {config['objective']['name']} on {config['data']['name']}"
+  )
+  page.command(about["command"])
+  page.figure(figure, "Training loss, alignment and uniformity over the steps.")
+  rows = [(_EXPLAINED.get(k, k), v) for k, v in sorted(final.items())]
+  page.table(["quantity", "value"], rows, "Final numbers (summary.json).")
+  page.heading("Config")
+  page.table(["key", "value"], [(k, str(v)) for k, v in record.flatten(config).items()])
+  page.heading("Environment")
+  page.environment(about)
+  page.write(folder / "report.html")
+  return folder / "report.html"
+
+
+def run_figure(lines: list[dict], chance: float | None):
+  """Figure of the loss beside its chance level, alignment and uniformity."""
+  panels = []
+  for name, title in (
+    ("loss", "Loss"),
+    ("alignment", "Alignment"),
+    ("uniformity", "Uniformity"),
+  ):
+    kept = [line for line in lines if line.get(name) is not None]
+    steps = np.array([line["step"] for line in kept])
+    values = np.array([[line[name] for line in kept]])
+    panels.append(
+      curves.Panel(
+        title=title,
+        series=[curves.Series("this run", steps, values)],
+        xlabel="step",
+        ylabel=title.lower(),
+        lines={"chance": chance} if name == "loss" and chance is not None else {},
+      )
+    )
+  return curves.figure(panels, columns=3)
