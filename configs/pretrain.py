@@ -5,6 +5,7 @@
 | preset          | what                                      | hardware      | time   | result  |
 |-----------------|-------------------------------------------|---------------|--------|---------|
 | smoke           | procedural scenes, 2 epochs               | 2 CPU cores   | < 1 min| runs    |
+| quick           | scenes, augmented objective, 5 epochs     | 2 CPU cores   | 1 min  | README  |
 | scenes (default)| procedural scenes, tiny ResNet            | 2 CPU cores   | minutes| README  |
 | fashion_mnist   | Fashion-MNIST, tiny ResNet                | 2 CPU cores   | minutes| README  |
 | cifar10         | CIFAR-10, tiny ResNet                     | 2 CPU cores   | minutes| README  |
@@ -26,6 +27,7 @@ def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
   """Config of a preset; unknown presets are refused."""
   presets = {
     "smoke": _smoke,
+    "quick": _quick,
     "scenes": _scenes,
     "fashion_mnist": _fashion_mnist,
     "cifar10": _cifar10,
@@ -84,7 +86,7 @@ def _base():
       clip_norm=0.0,
     )
   )
-  c.evaluate = _evaluate()
+  c.evaluate = evaluation()
   return c
 
 
@@ -110,8 +112,11 @@ def _objective():
   return c
 
 
-def _evaluate():
-  return ml_collections.ConfigDict()
+def evaluation() -> ml_collections.ConfigDict:
+  """What is measured on frozen features; experiments/engine/evaluate.py has more."""
+  return ml_collections.ConfigDict(
+    dict(seed=0, probe=True, knn=True, few_shot=True, shots=(1, 5, 20), draws=5)
+  )
 
 
 def _smoke(c):
@@ -120,6 +125,15 @@ def _smoke(c):
   c.log_every = 2
   c.data.train_limit = 256
   c.data.test_limit = 128
+  c.evaluate.shots = (1, 5)
+
+
+def _quick(c):
+  c.epochs = 5
+  c.batch = 128
+  c.data.train_limit = 4000
+  c.data.test_limit = 1000
+  c.objective.name = "augmented"
 
 
 def _scenes(c):

@@ -23,4 +23,8 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
     dict(name="", train="train", test="test", train_limit=0, test_limit=0)
   )
   c.evaluate = evaluation()
+  if preset == "linear":
+    c.evaluate.update(knn=False, few_shot=False)
+  if preset == "smoke":
+    c.evaluate.shots = (1, 5)
   return c

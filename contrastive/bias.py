@@ -208,11 +208,19 @@ def gradients(
     [len(losses), D] flat gradients.
   """
 
-  def one(loss):
-    gradient = jax.grad(lambda p: jnp.mean(loss(rows_of(p))))(params)
-    return ravel_pytree(gradient)[0]
+  # Logits first, parameters last: the encoder is differentiated once for all losses.
+  def logits_of(p):
+    rows = rows_of(p)
+    return (rows.positive, rows.negative), rows.where
 
-  return jnp.stack([one(loss) for loss in losses])
+  logits, pull, where = jax.vjp(logits_of, params, has_aux=True)
+
+  def logit_gradient(loss):
+    return jax.grad(lambda x: jnp.mean(loss(Rows(*x, where))))(logits)
+
+  cotangents = [logit_gradient(loss) for loss in losses]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *cotangents)
+  return jax.vmap(lambda cotangent: ravel_pytree(pull(cotangent))[0])(stacked)
 
 
 def squared_variation(rows: Rows) -> jax.Array:

@@ -71,7 +71,7 @@ def uniformity(
 
 
 def effective_rank(z: jax.Array) -> jax.Array:
-  """Exponential of the entropy of the normalised singular values (Roy & Vetterli, 2007).
+  """Exponential of the entropy of the singular values' shares (Roy & Vetterli, 2007).
 
   Args:
     z: [n, d] rows as they are, neither centred nor scaled.

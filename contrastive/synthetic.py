@@ -12,7 +12,7 @@ estimate of s_i, which is what biases a loss computed from a minibatch.
 
 Two laws P of the negatives:
 
-- standard normal: `log s_i = |A^T x_i|^2 / 2 + sd^2 / 2` and `A* = (X^T X)^-1 X^T Y`. The
+- standard normal: `log s_i = |A^T x_i|^2 / 2 + sd^2 / 2`, `A* = (X^T X)^-1 X^T Y`. The
   law is isotropic, so a minibatch loss finds the direction of A* at a wrong scale;
 - a few atoms with unequal tails: log s_i by enumeration. A minibatch misses the rare
   large negatives, so the direction is wrong too.

@@ -11,15 +11,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from contrastive import colour
+from contrastive.resampling import gaussian_blur, random_resized_crop, resize
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-# Boxes drawn before the fallback is taken, as in torchvision's RandomResizedCrop.
-_ATTEMPTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +63,18 @@ class Recipe:
         raise ValueError(
           f"a recipe's {name} is a probability in [0, 1], not {getattr(self, name)}."
         )
-    if self.crop_scale is not None:
-      low, high = self.crop_scale
-      if not 0 < low <= high <= 1:
-        raise ValueError(
-          "crop_scale is a pair (least, greatest) of shares in (0, 1], or None for no "
-          f"crop; not {self.crop_scale}."
-        )
+    low, high = self.crop_scale or (1.0, 1.0)
+    if not 0 < low <= high <= 1:
+      raise ValueError(
+        "crop_scale is a pair (least, greatest) of shares in (0, 1], or None for no "
+        f"crop; not {self.crop_scale}."
+      )
+    low, high = self.crop_ratio
+    if not 0 < low <= high:
+      raise ValueError(
+        "crop_ratio is a pair (least, greatest) of width / height above 0, not "
+        f"{self.crop_ratio}."
+      )
 
 
 def simclr(strength: float = 1.0, blur: float = 0.5) -> Recipe:
@@ -219,13 +221,9 @@ def random_apply(
     return image
   if probability == 1:
     return function(key, image)
-  coin_key, child = jax.random.split(key)
-  coin, changed = jax.random.bernoulli(coin_key, probability), function(child, image)
-  # Selected channel by channel: on the whole array, XLA computes what precedes anew
-  # for each channel that the next operation reads (3 times slower on CPU).
-  return jnp.stack(
-    [jnp.where(coin, changed[..., i], image[..., i]) for i in range(image.shape[-1])],
-    axis=-1,
+  coin, child = jax.random.split(key)
+  return jnp.where(
+    jax.random.bernoulli(coin, probability), function(child, image), image
   )
 
 
@@ -234,72 +232,6 @@ def horizontal_flip(
 ) -> jax.Array:
   """Mirrors left and right with a probability."""
   return random_apply(key, image, probability, lambda _, x: x[:, ::-1])
-
-
-def random_resized_crop(
-  key: jax.Array,
-  image: jax.Array,
-  size: tuple[int, int],
-  scale: tuple[float, float] = (0.08, 1.0),
-  ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> jax.Array:
-  """Cuts out a random box and resizes it, linear with antialiasing.
-
-  As torchvision's RandomResizedCrop, the area is uniform, the width / height is
-  log-uniform, the first of 10 boxes that fits is taken, and else the largest central
-  box of an admitted ratio. Unlike there, boxes have fractional corners, and the
-  interpolation at a box's edge sees the image's pixels beyond it.
-
-  Args:
-    key: a typed key.
-    image: [h, w, c] in [0, 1].
-    size: output height and width in pixels.
-    scale: least and greatest share of the image's area, in (0, 1].
-    ratio: least and greatest width / height, above 0.
-
-  Returns:
-    [*size, c] in [0, 1].
-  """
-  box_key, corner_key = jax.random.split(key)
-  height, width, _ = image.shape
-  u = jax.random.uniform(box_key, (2, _ATTEMPTS))
-  area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
-  low, high = jnp.log(ratio[0]), jnp.log(ratio[1])
-  aspect = jnp.exp(low + (high - low) * u[1])
-  widths, heights = jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)
-  fits = (widths <= width) & (heights <= height)
-  found, first = jnp.any(fits), jnp.argmax(fits)
-  aspect = min(max(width / height, ratio[0]), ratio[1])
-  box_width = jnp.where(found, widths[first], min(width, height * aspect))
-  box_height = jnp.where(found, heights[first], min(height, width / aspect))
-  corner = jnp.where(found, jax.random.uniform(corner_key, (2,)), 0.5)
-  top, left = corner[0] * (height - box_height), corner[1] * (width - box_width)
-  return _resample(image, size, (top, left), (box_height, box_width))
-
-
-def resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """The whole image at another size, linear with antialiasing."""
-  return _resample(image, size, (0.0, 0.0), image.shape[:2])
-
-
-def gaussian_blur(
-  key: jax.Array,
-  image: jax.Array,
-  sigma: tuple[float, float] = (0.1, 2.0),
-  kernel: float = 0.1,
-) -> jax.Array:
-  """Blurs with a standard deviation that is uniform on `sigma`, in pixels.
-
-  The window is odd, about `kernel` times the shorter side and at least 3 pixels wide.
-  Beyond its edge the image is mirrored, so its sum does not change.
-  """
-  height, width, _ = image.shape
-  radius = max(1, int(kernel * min(height, width)) // 2)
-  deviation = jax.random.uniform(key, (), jnp.float32, *sigma)
-  # As matrices: a dot product holds its input once, where a sum of shifted images
-  # lets XLA compute all that precedes once per shift (6 times slower on CPU).
-  rows, columns = (_blur_weights(n, radius, deviation) for n in (height, width))
-  return _apply_weights(rows, columns, image)
 
 
 def normalise(
@@ -327,43 +259,3 @@ def _check(image: jax.Array) -> None:
     raise ValueError(
       f"an image is float in [0, 1], not {image.dtype}; divide bytes by 255."
     )
-
-
-def _resample(image, size, corner, extent) -> jax.Array:
-  """The box at `corner` of height and width `extent` (pixels), at another size."""
-  rows, columns = (
-    _interpolation(n, m, start, length)
-    for n, m, start, length in zip(image.shape[:2], size, corner, extent, strict=True)
-  )
-  return _apply_weights(rows, columns, image)
-
-
-def _interpolation(n: int, m: int, start, length) -> jax.Array:
-  """Weights [m, n] that resample [start, start + length] of n pixels to m pixels."""
-  centre = start + (jnp.arange(m) + 0.5) * (length / m) - 0.5
-  # A triangle one input pixel wide either way, wider when shrinking (antialiasing).
-  reach = jnp.maximum(length / m, 1.0)
-  distance = jnp.abs(jnp.arange(n)[None, :] - centre[:, None])
-  weights = jnp.maximum(0.0, 1 - distance / reach)
-  return weights / jnp.sum(weights, axis=1, keepdims=True)
-
-
-def _blur_weights(n: int, radius: int, deviation) -> jax.Array:
-  """Weights [n, n] of a Gaussian window, mirrored at both ends; radius <= n."""
-
-  def window(offset):
-    density = jnp.exp(-0.5 * jnp.square(offset / deviation))
-    return jnp.where(jnp.abs(offset) <= radius, density, 0.0)
-
-  i, j = np.arange(n)[:, None], np.arange(n)[None, :]
-  folded = window(i - j) + window(i + j + 1) + window(2 * n - 1 - i - j)
-  return folded / jnp.sum(window(np.arange(-radius, radius + 1)))
-
-
-def _apply_weights(rows: jax.Array, columns: jax.Array, image: jax.Array) -> jax.Array:
-  """Rows [o, h] and columns [p, w] of weights applied to [h, w, c]: [o, p, c]."""
-  # Full float32, or an identity would not be one on TPU; the clip undoes rounding.
-  rows, columns = rows.astype(image.dtype), columns.astype(image.dtype)
-  tall = jnp.einsum("oh,hwc->owc", rows, image, precision=jax.lax.Precision.HIGHEST)
-  out = jnp.einsum("pw,owc->opc", columns, tall, precision=jax.lax.Precision.HIGHEST)
-  return jnp.clip(out, 0, 1)

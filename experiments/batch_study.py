@@ -131,7 +131,7 @@ def _best_rates(finals) -> dict[str, dict[str, float]]:
   scores: dict[tuple[str, str], dict[float, list[float]]] = {}
   for cell, final in finals.items():
     by_rate = scores.setdefault((cell.data, cell.arm), {})
-    by_rate.setdefault(cell.rate, []).append(final["probe/validation"])
+    by_rate.setdefault(cell.rate, []).append(final["probe/validation_top1"])
   best: dict[str, dict[str, float]] = {}
   for (data, arm), by_rate in scores.items():
     best.setdefault(data, {})[arm] = max(by_rate, key=lambda r: np.mean(by_rate[r]))

@@ -1,7 +1,6 @@
 """Which objectives reach a known optimum when noise is injected into similarities?
 
-  python -m experiments.noise_study --config=configs/noise_study.py:quick \\
-    --workdir=runs/noise_study
+  python -m experiments.noise_study --config=configs/noise_study.py:quick
 
 Each objective trains a bilinear critic from several initialisations at several noise
 levels, on problems whose optimum is known exactly and is the same at every level
@@ -73,8 +72,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     recorder.drop_after(-1)  # of a study that was interrupted
     tables = _tune(config, workdir) if config.tune else _tables(config)
     cells = _run_cells(config, tables, recorder)
-    summary = noise_report.summarise(cells, _theory(config), config)
-    noise_report.write(workdir, cells, summary, config)
+    theory = _theory(config)
+    summary = noise_report.summarise(cells, theory, config)
+    noise_report.write(workdir, cells, summary, theory, config)
     recorder.summary(summary)
   print(noise_report.text_table(summary))
   print(f"report: {workdir}/report.html")
@@ -101,7 +101,7 @@ def _run_cells(config, tables, recorder) -> list[noise_report.Cell]:
       program = jax.jit(jax.vmap(train, in_axes=(None, 0, None, None, None)))
       for sd in config.noise:
         start = time.perf_counter()
-        rate, smoothing = _tuned_at(config, objective, tables[setup][name], sd)
+        rate, smoothing = tuned_at(config, objective, tables[setup][name], sd)
         records = program(problem, keys, sd, rate, smoothing)
         records = {k: np.asarray(v, np.float64) for k, v in records.items()}
         cell = noise_report.Cell(setup, sd, name, rate, smoothing, records)
@@ -155,7 +155,7 @@ def _tables(config) -> dict:
   return {setup: config.tuned[setup] for setup in config.setups}
 
 
-def _tuned_at(config, objective, rows, sd) -> tuple[float, float]:
+def tuned_at(config, objective, rows, sd) -> tuple[float, float]:
   """Learning rate and smoothing: the config's own, or the nearest tuned level's."""
   _, rate, smoothing = min(rows, key=lambda row: abs(row[0] - sd))[:3]
   if config.learning_rate is not None:

@@ -12,8 +12,10 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
+from contrastive import views
 from experiments.engine import build, cli, data, evaluate, loop, mesh, record, run_page
 from experiments.engine import optimizer as optim
 from experiments.engine import state as states
@@ -40,6 +42,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   network = build.build_network(config)
   objective = build_objective(config.objective, config.method)
   train_set, test_set = data.load_pair(config.data, config.data_dir, config.seed)
+  settings = evaluate.read_settings(config.evaluate)
+  evaluate.check_labels(train_set.labels, test_set.labels, settings)
   total = config.epochs * data.epoch_steps(len(train_set.labels), config.batch)
   mesh.check_batch(config.batch, mesh.data_mesh())
   with (
@@ -78,12 +82,15 @@ def probe(
     test_set: images that it is tested on.
   """
 
-  def encode(images):
-    x = views.normalise(images, *build.channel_statistics(config.data, images.shape))
+  mean, std = build.channel_statistics(config.data, train_set.images.shape)
+
+  def encode(variables, images):
+    x = views.normalise(images.astype(jnp.float32) / 255, mean, std)
     return network.embed(variables, x)
 
-  embed = lambda part: evaluate.embed(encode, part.images, split=part.name)
-  return evaluate.evaluate(
+  apply = jax.tree_util.Partial(encode, variables)
+  embed = lambda part: evaluate.embed(apply, part.images, split=part.name)
+  return evaluate.evaluate_features(
     (embed(train_set), train_set.labels),
     (embed(test_set), test_set.labels),
     config=config.evaluate,

@@ -13,6 +13,9 @@ OFF_DIAGONAL = 0.05
 SIGMA = 0.5
 COUPLED = 7.0
 
+# Compiling takes most of the time of these tests, running the programs next to none.
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+
 
 class Inputs(NamedTuple):
   """One batch; `a` and `b` are raw, the losses below scale them to unit length."""
@@ -127,12 +130,11 @@ def per_image(values: jax.Array, n: int) -> jax.Array:
   return values.reshape(-1, n).T
 
 
-def weighted(name: str, x: Inputs, weight, axis_name=None) -> jax.Array:
-  """Mean over this device's rows of the values under unequal weights [n]."""
-  values = LOSSES[name](x, axis_name)
+def weighted_mean(values, weight):
+  """Mean of the values under unequal weights [n] of the images; a scalar stays."""
   if values.ndim == 0:
     return values
-  return jnp.mean(weight[:, None] * per_image(values, x.a.shape[0]))
+  return (weight[:, None] * per_image(values, weight.shape[0])).mean()
 
 
 def oracles(frozen: Inputs, log_noise: np.ndarray):

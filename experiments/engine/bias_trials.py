@@ -101,18 +101,51 @@ def measure(
   states = visit_anchors(
     family, problem, specs, size, visits, jax.random.split(visit_key, limits.chains)
   )
-  exact, unit = _references(family, problem, specs, size)
+  truth = find_truth(family, problem, specs, size)
   sums, done, epochs = None, 0, 1
   while True:
     keys = jax.random.split(jax.random.fold_in(collect_key, done), limits.chains)
-    new = collect(family, problem, specs, size, states, keys, epochs)
+    new = collect(family, problem, specs, size, states, truth, keys, epochs)
     new = jax.tree.map(lambda x: np.asarray(x, np.float64), new)
     sums = new if sums is None else jax.tree.map(np.add, sums, new)
     done += epochs
-    cells = _cells(objectives, sums, done * steps, exact, unit, limits)
+    cells = _cells(objectives, sums, done * steps, truth, limits)
     epochs = min(done, budget - done)
     if epochs < 1 or all(cell.settled != "budget" for cell in cells.values()):
       return cells
+
+
+class Truth(NamedTuple):
+  """What is known exactly about a problem.
+
+  Attributes:
+    log_norm: [N] log normalisers of the decoupled target.
+    gradient: [objectives, D] gradient of each objective's target.
+    unit: [] norm of the attractive gradient.
+  """
+
+  log_norm: jax.Array
+  gradient: jax.Array
+  unit: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("family", "objectives", "size"))
+def find_truth(
+  family: Family, problem: Problem, objectives: Objectives, size: int
+) -> Truth:
+  """The truth about batches of `size`, whose negatives a coupled target counts."""
+  nominal = family.negatives(problem.query.shape[0], size)
+  gradient = {
+    coupled: bias_problems.generalised_gradient(
+      family, problem, nominal if coupled else None
+    )
+    for coupled in {o.coupled for o in objectives}
+  }
+  return Truth(
+    log_norm=family.log_norm(problem, problem.params),
+    gradient=jnp.stack([gradient[o.coupled] for o in objectives]),
+    unit=bias_problems.attraction(family, problem),
+  )
 
 
 class Sums(NamedTuple):
@@ -141,9 +174,10 @@ def visit_anchors(
   """Running normalisers of each chain after `visits` epochs at frozen parameters.
 
   Returns:
-    One state per stateful objective, in order, with a leading axis of chains.
+    One state per kind of normaliser among the objectives (`_memories`), with a leading
+    axis of chains.
   """
-  stateful = [objective for objective in objectives if objective.stateful]
+  memories = _memories(objectives)
   anchors = problem.query.shape[0]
   negatives = family.negatives(anchors, size)
 
@@ -157,7 +191,7 @@ def visit_anchors(
         smoothing=o.smoothing,
         boost=o.boost,
       )[0]
-      for o, state in zip(stateful, states, strict=True)
+      for o, state in zip(memories, states, strict=True)
     ), None
 
   def chain(key):
@@ -165,13 +199,13 @@ def visit_anchors(
       batches = family.epoch(problem, jax.random.fold_in(key, i), size)
       return jax.lax.scan(step, states, batches)[0]
 
-    start = tuple(normalizer.init(anchors) for _ in stateful)
+    start = tuple(normalizer.init(anchors) for _ in memories)
     return jax.lax.fori_loop(0, visits, epoch, start)
 
-  if not stateful:
+  if not memories:
     return ()
-  width = min(size, anchors) * size + 2 * len(stateful) * anchors
-  return jax.lax.map(chain, keys, batch_size=max(1, _CHUNK // 4 // width))
+  width = min(size, anchors) * size + 2 * len(memories) * anchors
+  return _map_chunks(chain, keys, _CHUNK // 4 // width)
 
 
 @functools.partial(jax.jit, static_argnames=("family", "objectives", "size"))
@@ -181,14 +215,14 @@ def collect(
   objectives: Objectives,
   size: int,
   states: tuple[normalizer.Normalizer, ...],
+  truth: Truth,
   keys: jax.Array,
   epochs: int | jax.Array,
 ) -> Sums:
   """Sums of next-batch gradients over `epochs` random orders, for each chain."""
-  log_exact = family.log_norm(problem, problem.params)
-  exact = _targets(family, problem, objectives, size)
   steps = max(problem.query.shape[0] // size, 1)
-  zeros = Sums(*(jnp.zeros(s) for s in (exact.shape, exact.shape, exact.shape[:1])))
+  shape = truth.gradient.shape
+  zeros = Sums(*(jnp.zeros(s) for s in (shape, shape, shape[:1])))
 
   def chain(args):
     key, state = args
@@ -198,7 +232,7 @@ def collect(
       batches = family.epoch(problem, order_key, size)
       new = jax.vmap(
         lambda batch, noise_key: _batch_sums(
-          family, problem, objectives, size, state, log_exact, exact, batch, noise_key
+          family, problem, objectives, size, state, truth, batch, noise_key
         )
       )(batches, jax.random.split(noise_key, steps))
       return jax.tree.map(lambda a, b: a + jnp.sum(b, axis=0), sums, new)
@@ -206,13 +240,20 @@ def collect(
     return jax.lax.fori_loop(0, epochs, epoch, zeros)
 
   anchors = problem.query.shape[0]
-  width = 8 * min(size, anchors) * size * steps + 4 * steps * exact.size
-  return jax.lax.map(chain, (keys, states), batch_size=max(1, 4 * _CHUNK // width))
+  width = 8 * min(size, anchors) * size * steps + 4 * steps * truth.gradient.size
+  return _map_chunks(chain, (keys, states), 4 * _CHUNK // width)
 
 
-def _batch_sums(
-  family, problem, objectives, size, states, log_exact, exact, batch, key
-) -> Sums:
+def _map_chunks(function, xs, limit: int):
+  """`lax.map` over chains, as many at a time as divide them and are at most `limit`."""
+  chains = jax.tree.leaves(xs)[0].shape[0]
+  chunk = max(c for c in range(1, max(1, limit) + 1) if chains % c == 0)
+  chunked = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), xs)
+  out = jax.lax.map(jax.vmap(function), chunked)
+  return jax.tree.map(lambda x: x.reshape(chains, *x.shape[2:]), out)
+
+
+def _batch_sums(family, problem, objectives, size, states, truth, batch, key) -> Sums:
   """Gradients of all objectives on one batch, and less their control variates."""
   index, negatives = batch.index, family.negatives(problem.query.shape[0], size)
   noise = {
@@ -220,16 +261,16 @@ def _batch_sums(
     for shape in {_shape(o) for o in objectives}
   }
   controls = tuple(dict.fromkeys(map(_control, objectives)))
-  remaining = iter(states)
+  memory = dict(zip(_memories(objectives), states, strict=True))
 
   def loss_of(objective):
-    state = next(remaining) if objective.stateful else None
+    state = memory[_memory(objective)] if objective.stateful else None
     return lambda rows: bias.minibatch_loss(
       objective,
       rows,
       negatives=negatives,
       log_noise=noise[_shape(objective)],
-      log_exact=log_exact[index],
+      log_exact=truth.log_norm[index],
       state=state,
       index=index,
     )
@@ -243,9 +284,18 @@ def _batch_sums(
   control = all_gradients[len(objectives) :]
   paired = [
     g - target if o.unbiased else g - control[controls.index(_control(o))]
-    for o, g, target in zip(objectives, plain, exact, strict=True)
+    for o, g, target in zip(objectives, plain, truth.gradient, strict=True)
   ]
   return Sums(plain, jnp.stack(paired), jnp.sum(jnp.square(plain), axis=-1))
+
+
+def _memories(objectives: Objectives) -> Objectives:
+  """The different running normalisers, each as an objective without Gamma noise."""
+  return tuple(dict.fromkeys(_memory(o) for o in objectives if o.stateful))
+
+
+def _memory(objective: bias.Objective) -> bias.Objective:
+  return objective._replace(shape=None)
 
 
 def _shape(objective: bias.Objective) -> float | None:
@@ -259,29 +309,10 @@ def _control(objective: bias.Objective) -> bias.Objective:
   )
 
 
-def _targets(family, problem, objectives, size) -> jax.Array:
-  """Exact gradient [objectives, D] of each objective's target."""
-  nominal = family.negatives(problem.query.shape[0], size)
-  table = {
-    coupled: bias_problems.generalised_gradient(
-      family, problem, nominal if coupled else None
-    )
-    for coupled in {o.coupled for o in objectives}
-  }
-  return jnp.stack([table[o.coupled] for o in objectives])
-
-
-@functools.partial(jax.jit, static_argnames=("family", "objectives", "size"))
-def _references(family, problem, objectives, size):
-  """Exact gradients [objectives, D] and the unit, the norm of the attraction."""
-  targets = _targets(family, problem, objectives, size)
-  return targets, bias_problems.attraction(family, problem)
-
-
-def _cells(objectives, sums, batches, exact, unit, limits) -> dict[str, Cell]:
+def _cells(objectives, sums, batches, truth, limits) -> dict[str, Cell]:
   """Statistics of all objectives after so many batches of each chain."""
-  unit = float(unit)
-  exact = np.asarray(exact, np.float64) / unit
+  unit = float(truth.unit)
+  exact = np.asarray(truth.gradient, np.float64) / unit
   plain, paired = (x / batches / unit for x in (sums.plain, sums.paired))
   square = sums.square.mean(axis=0) / batches / unit**2
   found = {}

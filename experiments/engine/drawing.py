@@ -1,25 +1,25 @@
-"""How `curves.figure` draws: axes, bands, ticks, and labels that avoid the curves."""
+"""How `curves.figure` draws: axes, curves, bands, points, limits, ticks."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
-from matplotlib import figure, lines, patches, ticker
+from matplotlib import figure, layout_engine, lines, patches, ticker
 
-from experiments.engine import curves
+from experiments.engine import curves, line_labels
 
 # Okabe and Ito's colour-blind safe palette, without its yellow (invisible on white).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1)))
 _MARKERS = "os^DvPX"
 _INK, _MUTED, _GRID = "#222222", "#666666", "#E4E4E4"
-_REFERENCE = {
+_REFERENCE: dict[str, Any] = {
   "color": _MUTED,
   "linestyle": (0, (4, 3)),
   "linewidth": 1.1,
   "zorder": 1.8,
 }
 _POINTS = 200  # a line of more is thinned: it keeps its look, the file shrinks
-_LABEL = "label:"  # mark of lines that carry a label beside them
 
 
 def grid(panels: list, columns: int, title: str) -> figure.Figure:
@@ -31,8 +31,10 @@ def grid(panels: list, columns: int, title: str) -> figure.Figure:
   styles = {name: _style(i) for i, name in enumerate(dict.fromkeys(names))}
   width = 4.6 * columns + (0.8 if columns == 1 else 0)
   entries = _entries(styles)
-  fig = figure.Figure(figsize=(width, sum(heights)), layout="constrained")
-  fig.get_layout_engine().set(w_pad=0.08, h_pad=0.08, hspace=0.04, wspace=0.04)
+  layout = layout_engine.ConstrainedLayoutEngine(
+    w_pad=0.08, h_pad=0.08, hspace=0.04, wspace=0.04
+  )
+  fig = figure.Figure(figsize=(width, sum(heights)), layout=layout)
   axes = fig.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
   banded = False
   for i, ax in enumerate(axes.flat):
@@ -48,7 +50,7 @@ def grid(panels: list, columns: int, title: str) -> figure.Figure:
     shade = patches.Patch(color=_MUTED, alpha=0.25, linewidth=0)
     entries.append((shade, "95 % interval of the mean"))
   _legend(fig, entries, width)
-  _label_lines(fig)
+  line_labels.write_labels(fig)
   return fig
 
 
@@ -95,20 +97,24 @@ def _draw_curves(ax: Any, panel: curves.Panel, styles: dict[str, dict]) -> bool:
   if panel.log_y:
     ax.set_yscale("log", nonpositive="mask")
   drawn = [_checked(series) for series in panel.series]
-  if not any(np.isfinite(series.runs).any() for series in drawn):
+  means = [curves.band(s.runs)[0] for s in drawn]
+  places = [s.x[np.isfinite(mean)] for s, mean in zip(drawn, means, strict=True)]
+  if not (_on_axis(means, panel.log_y).size and _on_axis(places, panel.log_x).size):
     _say(ax, "no values to show" if drawn else "no runs to show")
     return False
   for series in drawn:
     _draw_series(ax, panel, series, styles[series.name])
   for label, x, y in panel.guides:
-    ax.plot(x, y, color=_MUTED, linestyle=":", linewidth=1.4, gid=_LABEL + label)
+    ax.plot(
+      x, y, color=_MUTED, linestyle=":", linewidth=1.4, gid=line_labels.MARK + label
+    )
   for label, y in (panel.lines or {}).items():
     if np.isfinite(y):
-      ax.axhline(y, gid=_LABEL + label, **_REFERENCE)
+      ax.axhline(y, gid=line_labels.MARK + label, **_REFERENCE)
   _limits(ax, panel, drawn)
   _ticks(ax.xaxis, panel.log_x, np.concatenate([s.x for s in drawn]))
   _ticks(ax.yaxis, panel.log_y)
-  _note_missing(ax, panel.title, drawn)
+  _note_missing(ax, drawn)
   bands = [_draw_band(ax, panel, s, styles[s.name]["color"]) for s in drawn]
   return any(bands)
 
@@ -118,16 +124,17 @@ def _draw_series(
 ) -> None:
   """Draws the mean and, below it, the runs."""
   color, x = style["color"], series.x
+  marker = style["marker"] if x.size <= 12 else ""
   if panel.show_runs and len(series.runs) > 1:
     alpha = max(0.12, min(0.35, 1.5 / len(series.runs)))
+    kind = {"color": color, "linewidth": 0.7, "marker": marker, "markersize": 2}
     for run in series.runs:
       keep = _thin(x, run, panel.log_x)
-      ax.plot(x[keep], run[keep], color=color, linewidth=0.7, alpha=alpha, zorder=2)
+      ax.plot(x[keep], run[keep], alpha=alpha, zorder=2, **kind)
   mean = curves.band(series.runs)[0]
   keep = _thin(x, mean, panel.log_x)
-  marks = {"marker": style["marker"] if x.size <= 12 else "", "markersize": 4}
-  kind = {"color": color, "linestyle": style["linestyle"], "linewidth": 1.8, **marks}
-  ax.plot(x[keep], mean[keep], zorder=3, **kind)
+  kind = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 4}
+  ax.plot(x[keep], mean[keep], linestyle=style["linestyle"], zorder=3, **kind)
 
 
 def _draw_band(ax: Any, panel: curves.Panel, series: curves.Series, color: str) -> bool:
@@ -138,19 +145,21 @@ def _draw_band(ax: Any, panel: curves.Panel, series: curves.Series, color: str) 
   keep = _thin(series.x, mean, panel.log_x)
   foot, top = ax.get_ylim()  # on a log axis a bound may lie at or below zero
   low, high = (np.clip(bound[keep], foot, top) for bound in (low, high))
-  kind = {"color": color, "alpha": 0.16, "linewidth": 0, "zorder": 1.9}
-  ax.fill_between(series.x[keep], low, high, **kind)
+  kind = {"color": color, "alpha": 0.16, "zorder": 1.9}
+  width = 4 if keep.size == 1 else 0  # one step alone is shaded as a bar
+  ax.fill_between(series.x[keep], low, high, linewidth=width, **kind)
   ax.set_ylim(foot, top)
   return True
 
 
-def _note_missing(ax: Any, title: str, drawn: list[curves.Series]) -> None:
+def _note_missing(ax: Any, drawn: list[curves.Series]) -> None:
   """Says below the title which runs have steps that the means leave out."""
   missing = [(s.name, (~np.isfinite(s.runs)).any(1)) for s in drawn]
   broken = [f"{name} {bad.sum()} of {bad.size}" for name, bad in missing if bad.any()]
   if broken:
     note = f"runs with missing or infinite values: {', '.join(broken)}"
-    ax.set_title(title, loc="left", fontsize=10, color=_INK, pad=16)
+    kind = {"loc": "left", "fontsize": 10, "color": _INK, "pad": 16}
+    ax.set_title(ax.get_title(loc="left"), **kind)
     kind = {"fontsize": 7, "color": _MUTED, "va": "bottom", "transform": ax.transAxes}
     ax.text(0, 1.015, note, **kind)
 
@@ -175,7 +184,9 @@ def _thin(x: np.ndarray, y: np.ndarray, log_x: bool) -> np.ndarray:
   order = np.lexsort((y, bucket))  # NaN sorts last, so a valley is found where one is
   known = order[np.isfinite(y[order])]
   ends = np.flatnonzero(np.diff(bucket[known], prepend=-1, append=_POINTS))
-  peaks = np.concatenate([known[ends[:-1]], known[ends[1:] - 1]]) if known.size else []
+  peaks = (
+    np.concatenate([known[ends[:-1]], known[ends[1:] - 1]]) if known.size else known
+  )
   gaps = order[~np.isfinite(y[order])]
   gaps = gaps[np.unique(bucket[gaps], return_index=True)[1]]
   return np.unique(np.concatenate([[0, x.size - 1], peaks, gaps])).astype(int)
@@ -185,39 +196,39 @@ def _draw_points(ax: Any, panel: curves.PointPanel, styles: dict[str, dict]) -> 
   """Draws a row per group, first group on top."""
   _frame(ax, panel)
   ax.grid(False, axis="y")
-  names = list(panel.groups)
-  found = []
-  for row, name in enumerate(names):
-    value = panel.groups[name]
+  whiskers = []
+  for row, (name, value) in enumerate(panel.groups.items()):
     color = styles[name]["color"] if name in styles else PALETTE[0]
     if not isinstance(value, curves.Interval):
       dots = np.asarray(value, np.float64)
       value = curves.interval(dots)
       shape = {"linestyle": "", "marker": "o", "markersize": 4, "markeredgewidth": 0}
       ax.plot(dots, np.full(dots.shape, row + 0.2), color=color, alpha=0.4, **shape)
-      found.extend(dots[np.isfinite(dots)])
-    if np.isfinite([value.low, value.high]).all():
-      whisker = {"linewidth": 1.8, "solid_capstyle": "butt", "marker": "|"}
-      ax.plot([value.low, value.high], [row, row], color=color, **whisker)
+    shape = {"linestyle": "", "marker": "|", "markersize": 7, "markeredgewidth": 1.6}
+    ax.plot([value.low, value.high], [row, row], color=color, **shape)
     ax.plot([value.mean], [row], color=color, marker="o", markersize=6, zorder=3)
-    found.extend(v for v in value[:3] if np.isfinite(v))
-  if not found:
+    whiskers.append((row, value.low, value.high, color))
+  if not _on_axis([line.get_xdata() for line in ax.lines], panel.log_x).size:
     _say(ax, "no values to show")
     return
   for label, x in (panel.lines or {}).items():
     if np.isfinite(x):
-      ax.axvline(x, gid=_LABEL + label, **_REFERENCE)
+      ax.axvline(x, gid=line_labels.MARK + label, **_REFERENCE)
+  ax.set_xlim(panel.xlim)
+  left, right = ax.get_xlim()  # on a log axis a bound may lie at or below zero
+  for row, low, high, color in whiskers:
+    ax.plot(np.clip([low, high], left, right), [row, row], color=color, linewidth=1.8)
+  ax.set_xlim(left, right)
+  names = list(panel.groups)
   ax.set_ylim(len(names) - 0.4, -0.6)
   ax.set_yticks(range(len(names)), names, fontsize=9, color=_INK)
   ax.tick_params(axis="y", length=0)
-  if panel.xlim:
-    ax.set_xlim(panel.xlim)
   _ticks(ax.xaxis, panel.log_x)
 
 
 def _frame(ax: Any, panel: curves.Panel | curves.PointPanel) -> None:
   """Title, x label, light grid, and only the two spines that carry ticks."""
-  ax.set_title(panel.title, loc="left", fontsize=10, color=_INK)
+  ax.set_title(textwrap.fill(panel.title, 58), loc="left", fontsize=10, color=_INK)
   ax.set_xlabel(panel.xlabel, fontsize=9, color=_INK)
   ax.grid(True, color=_GRID, linewidth=0.7)
   ax.set_axisbelow(True)
@@ -231,10 +242,7 @@ def _frame(ax: Any, panel: curves.Panel | curves.PointPanel) -> None:
 
 def _say(ax: Any, sentence: str) -> None:
   """Empties the axes but for a sentence."""
-  ax.set_xticks([])
-  ax.set_yticks([])
-  ax.grid(False)
-  ax.spines[:].set_visible(False)
+  ax.set_axis_off()
   kind = {"ha": "center", "va": "center", "color": _MUTED, "fontsize": 9}
   ax.text(0.5, 0.5, sentence, transform=ax.transAxes, **kind)
 
@@ -244,15 +252,9 @@ def _limits(ax: Any, panel: curves.Panel, drawn: list[curves.Series]) -> None:
   if panel.ylim:
     ax.set_ylim(panel.ylim)
     return
-  values = [np.ravel(s.runs) for s in drawn]
-  values += [np.ravel(np.asarray(y, np.float64)) for _, _, y in panel.guides]
-  values += [np.ravel(np.float64(y)) for y in (panel.lines or {}).values()]
-  bounds = [np.concatenate(curves.band(s.runs)[1:]) for s in drawn]
-  forward, back = (np.log, np.exp) if panel.log_y else (np.asarray, np.asarray)
-  values, bounds = (
-    forward(v[np.isfinite(v) & ((v > 0) | (not panel.log_y))])
-    for v in (np.concatenate(values), np.concatenate(bounds))
-  )
+  extra = [y for _, _, y in panel.guides] + list((panel.lines or {}).values())
+  values = _on_axis([s.runs for s in drawn] + extra, panel.log_y)
+  bounds = _on_axis([curves.band(s.runs)[1:] for s in drawn], panel.log_y)
   if not values.size:
     return
   low, high = values.min(), values.max()
@@ -261,7 +263,15 @@ def _limits(ax: Any, panel: curves.Panel, drawn: list[curves.Series]) -> None:
     low = min(low, max(bounds.min(), low - 0.5 * span))
     high = max(high, min(bounds.max(), high + 0.5 * span))
   margin = 0.05 * ((high - low) or span)
+  back = np.exp if panel.log_y else np.asarray
   ax.set_ylim(float(back(low - margin)), float(back(high + margin)))
+
+
+def _on_axis(arrays: list[Any], log: bool) -> np.ndarray:
+  """All numbers that the axis can show, flat; their logarithms on a log axis."""
+  flat = np.concatenate([np.ravel(np.float64(a)) for a in arrays] or [np.empty(0)])
+  flat = flat[np.isfinite(flat)]
+  return np.log(flat[flat > 0]) if log else flat
 
 
 def _ticks(axis: Any, log: bool, places: np.ndarray | None = None) -> None:
@@ -277,7 +287,7 @@ def _ticks(axis: Any, log: bool, places: np.ndarray | None = None) -> None:
   decades = np.log10(high / low)
   own = np.unique(places[places > 0]) if places is not None else np.empty(0)
   if 1 < own.size <= 10 and np.diff(np.log10(own)).min() > 0.08 * decades:
-    axis.set_major_locator(ticker.FixedLocator(own))
+    axis.set_major_locator(ticker.FixedLocator(own.tolist()))
     axis.set_minor_locator(ticker.NullLocator())
   else:
     subs = (1, 2, 5) if decades < 1.6 else (1,)
@@ -297,60 +307,3 @@ def _plain(value: float, _: int | None = None) -> str:
   mantissa = f"{value / 10.0**exponent:.3g}"
   times = "" if mantissa == "1" else rf"{mantissa}\cdot "
   return rf"${times}10^{{{exponent}}}$"
-
-
-def _label_lines(fig: figure.Figure) -> None:
-  """Writes each marked line's label beside it, where it covers fewest curves."""
-  if any(_marked(ax) for ax in fig.axes):
-    fig.draw_without_rendering()  # places depend on the final layout
-  for ax in fig.axes:
-    paths = {line: _fractions(ax, line) for line in ax.lines}
-    taken = np.concatenate([*paths.values(), np.empty((0, 2))])
-    for line in _marked(ax):
-      name = line.get_gid().removeprefix(_LABEL)
-      kind = {"fontsize": 8, "color": "#444444", "transform": ax.transAxes}
-      text = ax.text(0, 0, name, ha="left", va="bottom", zorder=4, **kind)
-      box = text.get_window_extent().transformed(ax.transAxes.inverted())
-      corner = _clearest(paths[line], taken, box.width, box.height)
-      text.set_position(corner)
-      line.set_gid(None)
-      inside = np.stack(np.meshgrid(*[np.linspace(0, 1, 20)] * 2), -1).reshape(-1, 2)
-      taken = np.concatenate([taken, corner + inside * [box.width, box.height]])
-
-
-def _marked(ax: Any) -> list:
-  return [x for x in ax.lines if (x.get_gid() or "").startswith(_LABEL)]
-
-
-def _fractions(ax: Any, line: Any) -> np.ndarray:
-  """A line as 400 points [400, 2] in fractions of its axes."""
-  ends = line.get_transform().transform(line.get_xydata())
-  ends = ax.transAxes.inverted().transform(ends)
-  where = np.linspace(0, len(ends) - 1, 400)
-  return np.stack([np.interp(where, np.arange(len(ends)), c) for c in ends.T], axis=1)
-
-
-def _clearest(
-  path: np.ndarray, taken: np.ndarray, width: float, height: float
-) -> np.ndarray:
-  """Corner of a box beside `path` that stays in the axes and covers fewest points."""
-  seen = path[((path >= -0.01) & (path <= 1.01)).all(1)]
-  if not len(seen):
-    return np.zeros(2)
-  corners = []
-  if np.ptp(seen[:, 0]) < 1e-6:  # an upright line: to its right or left
-    for y in (0.99 - height, 0.5, 0.01):
-      corners += [(seen[0, 0] + 0.008, y), (seen[0, 0] - 0.008 - width, y)]
-  else:
-    for share in (0.99, 0.01, 0.75, 0.5, 0.25):
-      x, y = seen[round(share * (len(seen) - 1))]
-      left = np.clip(x - share * width, 0.005, max(0.005, 0.995 - width))
-      for rise in (0.012, -0.012 - height, 0.06, -0.06 - height):
-        corners.append((left, y + rise))
-  costs = []
-  for i, corner in enumerate(np.array(corners)):
-    top = corner + [width, height]
-    covered = ((taken > corner) & (taken < top)).all(1).sum()
-    outside = corner.min() < 0 or top[0] > 1.0 or top[1] > 1.02
-    costs.append(covered + 1000 * outside + 0.01 * i)
-  return np.array(corners[int(np.argmin(costs))])

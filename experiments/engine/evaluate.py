@@ -15,7 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive import diagnostics
-from experiments.engine import errors, few_shot, metrics, neighbours, probing, tables
+from experiments.engine import (
+  curves,
+  errors,
+  few_shot,
+  metrics,
+  neighbours,
+  probing,
+  tables,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,16 +86,36 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
   return settings
 
 
+def check_labels(
+  train_labels: np.ndarray, test_labels: np.ndarray, settings: Settings
+) -> int:
+  """The number of classes, if the settings can be carried out on these labels.
+
+  An entry point calls it before training, so that nothing fails after hours.
+
+  Raises:
+    UserError: for labels that are not integers from 0, a class without training
+      example, or fewer examples of a class than shots.
+  """
+  tables.require_labels(train_labels, "train")
+  tables.require_labels(test_labels, "test")
+  num_classes = int(max(train_labels.max(), test_labels.max())) + 1
+  tables.require_classes(train_labels, num_classes)
+  if settings.few_shot:
+    few_shot.require_shots(train_labels, max(settings.shots), num_classes)
+  return num_classes
+
+
 @jax.jit
-def _apply(apply, inputs):
-  return apply(inputs)
+def _embed_batch(apply, rows):
+  return apply(rows).astype(jnp.float32)
 
 
 def embed(
   apply: Callable[[Any], jax.Array],
   inputs: Any,
   *,
-  batch: int,
+  batch: int = 256,
   split: str = "input",
 ) -> np.ndarray:
   """Embeds a split, batch by batch, on all devices of this process.
@@ -98,15 +126,15 @@ def embed(
       compiled program, where a closure would build them into it.
     inputs: rows as the model takes them, such as uint8 images [n, h, w, c] or tokens
       [n, t], n >= 1; a tree of such arrays works too.
-    batch: rows at once, made a multiple of the number of devices. Every batch has this
-      size: the last is filled with copies of its last row, dropped afterwards.
+    batch: rows at once, rounded up to a multiple of the number of devices. Every batch
+      has this size: the last is filled with copies of its last row, dropped afterwards.
     split: the name that an error calls the rows by.
 
   Returns:
     [n, d] float32 features.
 
   Raises:
-    UserError: if rows of features are not finite, or not rows at all.
+    UserError: if features are not finite, or not one vector a row.
   """
   devices = np.array(jax.local_devices())
   mesh = jax.sharding.Mesh(devices, ("rows",))
@@ -115,29 +143,21 @@ def embed(
   apply = jax.device_put(jax.tree_util.Partial(apply), everywhere)
   n = len(jax.tree.leaves(inputs)[0])
   batch = -(-min(batch, n) // len(devices)) * len(devices)
-  features = None
-  pending = []
-
-  def collect():
-    start, result = pending.pop(0)
-    features[start : start + batch] = result[: n - start]
-
+  parts: list[Any] = []
   for start in range(0, n, batch):
     places = np.minimum(np.arange(start, start + batch), n - 1)
     rows = jax.tree.map(lambda x, places=places: np.asarray(x[places]), inputs)
-    result = _apply(apply, jax.device_put(rows, over_rows))
-    if features is None:
-      if result.ndim != 2 or len(result) != batch:
-        raise errors.UserError(
-          f"the model gave features of shape {result.shape} for {batch} {split} rows, "
-          "but evaluation needs one vector a row; pool over space or tokens first"
-        )
-      features = np.empty((n, result.shape[1]), np.float32)
-    pending.append((start, result))
-    # One batch is computed while the one before is fetched.
-    if len(pending) > 1:
-      collect()
-  collect()
+    part = _embed_batch(apply, jax.device_put(rows, over_rows))
+    if part.ndim != 2 or len(part) != batch:
+      raise errors.UserError(
+        f"the model gave features of shape {part.shape} for {batch} {split} rows, but "
+        "evaluation needs one vector a row; pool over space or tokens first"
+      )
+    parts.append(part)
+    # The batch before is fetched while this one is computed.
+    if start:
+      parts[-2] = np.asarray(parts[-2])
+  features = np.concatenate([np.asarray(part) for part in parts])[:n]
   tables.require_finite(features, split)
   return features
 
@@ -148,7 +168,8 @@ def evaluate_features(
   """Measures frozen features: probe, neighbours, few shots, geometry.
 
   Args:
-    train: features [n, d] and labels [n]; all that is fitted or chosen sees only it.
+    train: features [n, d] and labels [n] (a plain pair will do); all that is fitted or
+      chosen sees only these.
     test: features [m, d] and labels [m], measured once with what was chosen.
     config: any fields of `Settings`, flat.
 
@@ -165,16 +186,18 @@ def evaluate_features(
     UsageError: for settings that make no sense.
   """
   settings = read_settings(config)
-  for table, split in ((train, "train"), (test, "test")):
-    tables.require_labels(table, split)
-    tables.require_finite(table.features, split)
+  train, test = (
+    tables.Table(np.asarray(features), np.asarray(labels))
+    for features, labels in (train, test)
+  )
+  num_classes = check_labels(train.labels, test.labels, settings)
+  tables.require_features(train, "train")
+  tables.require_features(test, "test")
   if train.features.shape[1] != test.features.shape[1]:
     raise errors.UserError(
       f"train features have width {train.features.shape[1]} and test features "
       f"{test.features.shape[1]}; embed both with the same model"
     )
-  num_classes = int(max(train.labels.max(), test.labels.max())) + 1
-  tables.require_classes(train.labels, num_classes)
   commonest = np.bincount(train.labels).argmax()
   report = {"chance/top1": float(np.mean(test.labels == commonest))}
   if settings.probe:
@@ -241,7 +264,8 @@ def _few_shot(train, test, num_classes, shots, settings):
   )
   report = {"top1": accuracies.mean()}
   if len(accuracies) > 1:
-    report["top1_low"], report["top1_high"] = metrics.mean_interval(accuracies)
+    interval = curves.interval(accuracies)
+    report |= {"top1_low": interval.low, "top1_high": interval.high}
   return report
 
 

@@ -56,9 +56,29 @@ def fit_ridge(
     return weights, level - centre @ weights
 
 
+def require_shots(labels: np.ndarray, shots: int, num_classes: int) -> None:
+  """Refuses training labels [n] of which a class has fewer examples than `shots`.
+
+  Raises:
+    UserError: naming the smallest class.
+  """
+  counts = np.bincount(labels, minlength=num_classes)
+  if counts.min() < shots:
+    raise UserError(
+      f"{shots}-shot evaluation needs {shots} training examples of every class, but "
+      f"class {counts.argmin()} has {counts.min()}; lower the shots or take a larger "
+      "training split"
+    )
+
+
 def class_balanced_draw(labels, shots, seed):
   rng = np.random.default_rng(seed)
-  return np.concatenate([rng.choice(np.flatnonzero(labels == c), shots, replace=False) for c in np.unique(labels)])
+  return np.concatenate(
+    [
+      rng.choice(np.flatnonzero(labels == c), shots, replace=False)
+      for c in np.unique(labels)
+    ]
+  )
 
 
 def draw_accuracies(
@@ -88,13 +108,7 @@ def draw_accuracies(
   Raises:
     UserError: if a class has fewer examples than `shots`.
   """
-  counts = np.bincount(train.labels, minlength=num_classes)
-  if counts.min() < shots:
-    raise UserError(
-      f"{shots}-shot evaluation needs {shots} training examples of every class, but "
-      f"class {counts.argmin()} has {counts.min()}; lower the shots or take a larger "
-      "training split"
-    )
+  require_shots(train.labels, shots, num_classes)
   standardise = tables.standardiser(train.features)
   features, queries = standardise(train.features), standardise(test.features)
   penalties = jnp.array(_ONE_SHOT_PENALTY if shots == 1 else _PENALTIES)

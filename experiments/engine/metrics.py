@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import special
 
 # Two-sided 95 % quantile of the normal distribution.
 _Z = 1.959963984540054
@@ -33,15 +32,8 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
   share = hits / n
   centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
   half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + (_Z / n / 2) ** 2)
-  return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-  """Student's 95 % interval of the mean of two or more values."""
-  values = np.asarray(values, np.float64)
-  n = len(values)
-  half = float(special.stdtrit(n - 1, 0.975)) * values.std(ddof=1) / math.sqrt(n)
-  return float(values.mean() - half), float(values.mean() + half)
+  # At no hit, or hits only, rounding would put an end inside the share itself.
+  return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def accuracy_report(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -35,9 +35,7 @@ class Batch(NamedTuple):
 
 
 # (batch, state of the normalisers) -> (loss of each anchor [b], state).
-Loss = Callable[
-  [Batch, normalizer.Normalizer], tuple[jax.Array, normalizer.Normalizer]
-]
+Loss = Callable[[Batch, normalizer.Normalizer], tuple[jax.Array, normalizer.Normalizer]]
 
 
 class Objective(NamedTuple):
@@ -122,13 +120,15 @@ def _augmented_exact(batch, state):
   return augmented.augmented_loss(batch.rows, batch.exact), state
 
 
-_NUMERATORS = (2.0, 4.0, 8.0, 16.0)
+# Wide enough that no best value lies at an edge for want of a further one.
+_NUMERATORS = (1.0, 2.0, 4.0, 8.0)
+_WEIGHTS = (0.9, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 OBJECTIVES = {
   "info_nce": Objective("InfoNCE", _info_nce),
   "decoupled": Objective("decoupled (DCL)", _decoupled),
   "sogclr": Objective(
-    "SogCLR", _sogclr, (0.9, 0.3, 0.1, 0.03), "weight of the new estimate"
+    "SogCLR, tuned weight", _sogclr, _WEIGHTS, "weight of the new estimate"
   ),
   "augmented_minibatch": Objective("augmented, u from minibatch", _augmented_minibatch),
   "augmented_running": Objective(
@@ -166,7 +166,7 @@ def make_train(objective: Objective, sizes: Sizes) -> Callable:
 
     def step(carry, number):
       critic, moments, state = carry
-      index = _batch_of_epoch(key_order, number, anchors, sizes.batch)
+      index = epoch_batch(key_order, number, anchors, sizes.batch)
       key = jax.random.fold_in(key_steps, number)
       gradient, state = jax.grad(loss_fn, has_aux=True)(critic, state, index, key)
       update, moments = adam.update(gradient, moments)
@@ -187,10 +187,8 @@ def make_train(objective: Objective, sizes: Sizes) -> Callable:
   return train
 
 
-def _batch_of_epoch(key, step, anchors, batch):
+def epoch_batch(key, step, anchors, batch):
   """Numbers [batch] of a step's anchors: each anchor once an epoch, in random order."""
   per_epoch = anchors // batch
-  order = jax.random.permutation(
-    jax.random.fold_in(key, step // per_epoch), anchors
-  )
+  order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), anchors)
   return jax.lax.dynamic_slice_in_dim(order, (step % per_epoch) * batch, batch)

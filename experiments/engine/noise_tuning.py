@@ -1,4 +1,4 @@
-"""Tuning for the noise study: as many trials for each objective, on problems of its own.
+"""Tuning for the noise study: equal trials for each objective, on separate problems.
 
 Each objective gets the same number of trials at each noise level. One without a
 smoothing spends them all on the learning rate; one with a smoothing on a grid of both.
@@ -94,5 +94,7 @@ def tune(
     # A trial that diverged loses; argmin alone would choose its NaN.
     error = np.where(np.isfinite(error), error, np.inf)
     i = int(np.argmin(error))
-    best.append(Tuned(sd, round(float(rate[i]), 5), float(smoothing[i]), float(error[i])))
+    best.append(
+      Tuned(sd, round(float(rate[i]), 5), float(smoothing[i]), float(error[i]))
+    )
   return best

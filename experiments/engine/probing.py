@@ -85,9 +85,9 @@ def fit_probe(
     UserError: for features that are not finite, labels that cannot be learnt, or a
       training split too small to choose a penalty on.
   """
-  tables.require_labels(train, "train")
-  tables.require_finite(train.features, "train")
   labels = train.labels
+  tables.require_labels(labels, "train")
+  tables.require_features(train, "train")
   k = int(labels.max()) + 1 if num_classes is None else num_classes
   tables.require_classes(labels, k)
   standardise = tables.standardiser(train.features)

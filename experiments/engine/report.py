@@ -48,8 +48,8 @@ figure img { display: block; width: 100%; height: auto; margin: 0 auto; }
 figcaption, caption { color: var(--soft); font-size: 0.9rem; text-align: left; }
 figcaption { margin-top: 0.5rem; max-width: 44rem; }
 .scroll { overflow-x: auto; margin: 1.2rem 0; }
-table { width: max-content; max-width: max(100%, 46rem); border-collapse: collapse; font-size: 0.92rem;
-  font-variant-numeric: tabular-nums; }
+table { width: max-content; max-width: max(100%, 60rem);
+  border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: 0.4rem; }
 th, td { padding: 0.35rem 0.9rem 0.35rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
@@ -63,7 +63,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 summary { cursor: pointer; color: var(--accent); }
 @media (max-width: 40rem) {
   h1 { font-size: 1.45rem; } h2 { font-size: 1.15rem; }
-  .card img { min-width: 34rem; } .card picture img { min-width: 0; }
+  .wide img { min-width: 34rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.5rem; }
 }
 @media print {
@@ -157,17 +157,36 @@ class Report:
       narrow: the same in one column, shown instead on a phone. Without it a phone
         shows a wide figure in a box that scrolls.
     """
-    self._figures += 1
-    alt = html.escape(caption or f"Figure {self._figures}", quote=True)
+    alt = html.escape(caption or f"Figure {self._figures + 1}", quote=True)
     natural = round(96 * fig.get_figwidth())
-    source, size = _data_uri(fig), f"{natural}px"
-    image = f'<img src="{source}" alt="{alt}" style="max-width: {size}">'
+    image = f'<img src="{_data_uri(fig)}" alt="{alt}" style="max-width: {natural}px">'
+    card = "card wide" if natural > 600 and narrow is None else "card"
     if narrow is not None:
       other = f'<source media="(max-width: 40rem)" srcset="{_data_uri(narrow)}">'
       image = f"<picture>{other}{image}</picture>"
+    self._add_figure(image, caption, card)
+
+  def picture(self, path: str | os.PathLike, caption: str = "") -> None:
+    """Adds a PNG or SVG file, such as `curves.save` wrote; the page holds a copy.
+
+    Raises:
+      UserError: the file is missing.
+    """
+    path = pathlib.Path(path)
+    kind = {".png": "image/png", ".svg": "image/svg+xml"}[path.suffix]
+    try:
+      data = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+      raise errors.UserError(f"picture {path} not found; run that part again") from error
+    alt = html.escape(caption or path.stem, quote=True)
+    image = f'<img src="data:{kind};base64,{data}" alt="{alt}">'
+    self._add_figure(image, caption, "card wide")
+
+  def _add_figure(self, image: str, caption: str, card: str) -> None:
+    self._figures += 1
     said = f"<b>Figure {self._figures}.</b> {_marked(caption)}" if caption else ""
     said = f"<figcaption>{said}</figcaption>" if said else ""
-    self._parts.append(f'<figure><div class="card">{image}</div>{said}</figure>')
+    self._parts.append(f'<figure><div class="{card}">{image}</div>{said}</figure>')
 
   def environment(self, run: dict[str, Any] | None = None) -> None:
     """Adds what produced the numbers: command, seed, machine, devices, versions.
@@ -280,7 +299,7 @@ def _column(cells: list[Any]) -> list[str]:
   sizes += [abs(c.mean) for c in cells if isinstance(c, curves.Interval) and c.mean]
   sizes = [size for size in sizes if math.isfinite(size)] or [1.0]
   decimals = min(max(3 - math.floor(math.log10(max(sizes))), 0), 6)
-  wide = max(sizes) / min(sizes) > 1e3 or not 1e-3 <= max(sizes) < 1e6
+  wide = max(sizes) / min(sizes) > 100 or not 1e-3 <= max(sizes) < 1e6
   return [_cell(cell, decimals, wide) for cell in cells]
 
 

@@ -29,16 +29,18 @@ def write_run_page(workdir: str) -> pathlib.Path:
   page = report.Report(
     f"{config['method']} with {config['objective']['name']} on {config['data']['name']}"
   )
-  page.command(about["command"])
   page.figure(figure, "Training loss, alignment and uniformity over the steps.")
-  rows = [(_EXPLAINED.get(k, k), v) for k, v in sorted(final.items())]
-  page.table(["quantity", "value"], rows, "Final numbers (summary.json).")
-  page.heading("Config")
-  page.table(["key", "value"], [(k, str(v)) for k, v in record.flatten(config).items()])
-  page.heading("Environment")
+  page.table(*final_table(final), "Final numbers (summary.json).")
+  page.heading("How it was made")
   page.environment(about)
   page.write(folder / "report.html")
   return folder / "report.html"
+
+
+def final_table(final: dict) -> tuple[list[str], list[list]]:
+  """Headers and rows of a run's final numbers, the well-known ones in words."""
+  rows = [[_EXPLAINED.get(name, name), value] for name, value in sorted(final.items())]
+  return ["quantity", "value"], rows
 
 
 def run_figure(lines: list[dict], chance: float | None):

@@ -109,51 +109,41 @@ def _direction(state: _State) -> jax.Array:
   return -q
 
 
-def _line_search(slope_at, objective: jax.Array, slope: jax.Array) -> jax.Array:
-  """A step t > 0 with |slope(t)| <= slope(0) / 2 that lowers a convex function.
+def _line_search(along, value: jax.Array, slope: jax.Array) -> jax.Array:
+  """A step t > 0 that lowers a convex function and halves its slope, or 0.
 
-  The slope rises along the line, so its sign brackets the minimum; the secant through
-  the bracket's ends is the next trial.
+  The slope rises along the line, so its sign brackets the minimum. The next trial is
+  where the secant through the last trial and the low end crosses 0, kept inside the
+  bracket.
 
   Args:
-    slope_at: t -> (value, slope) along the line.
-    objective: value at 0.
-    slope: slope at 0, negative.
+    along: t -> (value, slope) on the line.
+    value: at t = 0.
+    slope: at t = 0, negative.
   """
-  limit = objective + 1e-6 * jnp.abs(objective)
+  limit = value + 1e-6 * jnp.abs(value)
 
   def trial(carry):
-    t, low, slope_low, high, slope_high, _, count = carry
-    value, slope_t = slope_at(t)
-    accepted = (jnp.abs(slope_t) <= -0.5 * slope) & (value <= limit)
-    # A point above the start lies beyond the minimum, whatever its slope says.
-    beyond = (slope_t > 0) | (value > limit)
+    t, low, slope_low, high, _, count = carry
+    value_t, slope_t = along(t)
+    accepted = (jnp.abs(slope_t) <= -0.5 * slope) & (value_t <= limit)
+    root = t - slope_t * (t - low) / jnp.maximum(slope_t - slope_low, 1e-30)
+    # A point above the start lies beyond the minimum, whatever rounding says.
+    beyond = (slope_t > 0) | (value_t > limit)
+    high = jnp.where(beyond, t, high)
     low, slope_low = (
-      jnp.where(beyond, low, t),
-      jnp.where(beyond, slope_low, slope_t),
+      jnp.where(beyond, old, new) for old, new in ((low, t), (slope_low, slope_t))
     )
-    high, slope_high = (
-      jnp.where(beyond, t, high),
-      jnp.where(beyond, jnp.maximum(slope_t, 0), slope_high),
-    )
-    bounded = jnp.isfinite(high)
-    width = jnp.where(bounded, high, 4 * t) - low
-    rise = jnp.where(bounded, slope_high, slope_t) - jnp.where(
-      bounded, slope_low, slope
-    )
-    run = jnp.where(bounded, high - low, t)
-    start = jnp.where(bounded, slope_low, slope)
-    secant = -start * run / jnp.maximum(rise, 1e-30)
-    offset = jnp.where(bounded, secant, secant - t)
-    following = low + jnp.clip(offset, 0.1 * width, 0.9 * width)
-    t = jnp.where(accepted, t, following)
-    return t, low, slope_low, high, slope_high, accepted, count + 1
+    width = jnp.minimum(high, 4 * t) - low
+    root = jnp.clip(root, low + 0.1 * width, low + 0.9 * width)
+    t = jnp.where(accepted, t, root)
+    return t, low, slope_low, high, accepted, count + 1
 
   def searching(carry):
     return ~carry[-2] & (carry[-1] < _TRIALS)
 
-  one = jnp.ones_like(slope)
-  start = (one, 0 * one, slope, jnp.inf * one, 0 * one, jnp.asarray(False), 0)
+  zero, infinity = jnp.zeros_like(slope), jnp.full_like(slope, jnp.inf)
+  start = (zero + 1, zero, slope, infinity, jnp.asarray(False), 0)
   t, low, *_, accepted, _ = jax.lax.while_loop(searching, trial, start)
   # Without an accepted trial, the low end at least does not overshoot.
   return jnp.where(accepted, t, low)
@@ -206,14 +196,14 @@ def minimise(
     weights, heading = scale * state.x, scale * direction
     slide = _dot(rows, heading)
 
-    def slope_at(t):
+    def along(t):
       log_p = jax.nn.log_softmax(state.logits + t * slide)
       moved = weights + t * heading
       value = -jnp.sum(target * log_p) + jnp.sum(penalty * moved**2) / 2
       pull = jnp.sum((share * jnp.exp(log_p) - target) * slide)
       return value, pull + jnp.sum(penalty * moved * heading)
 
-    t = _line_search(slope_at, state.objective, slope)
+    t = _line_search(along, state.objective, slope)
     x, logits = state.x + t * direction, state.logits + t * slide
     objective, gradient = evaluate(x, logits)
     # Float32 ends here: the direction no longer descends, or nothing moves.
@@ -231,9 +221,7 @@ def minimise(
 
   def unfinished(state: _State) -> jax.Array:
     norm = jnp.linalg.norm(state.gradient)
-    return (
-      (norm > tolerance) & (state.iterations < max_iterations) & ~state.stalled
-    )
+    return (norm > tolerance) & (state.iterations < max_iterations) & ~state.stalled
 
   x = initial / scale
   logits = _dot(rows, initial)

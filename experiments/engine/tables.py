@@ -1,4 +1,4 @@
-"""A table of frozen features with labels: what every evaluator takes, and its checks."""
+"""A table of frozen features with labels, which every evaluator takes; its checks."""
 
 from typing import NamedTuple
 
@@ -53,22 +53,34 @@ def require_finite(features: np.ndarray, split: str) -> None:
     )
 
 
-def require_labels(table: Table, split: str) -> None:
-  """Refuses a table whose features and labels do not belong together.
+def require_labels(labels: np.ndarray, split: str) -> None:
+  """Refuses labels that are not a non-empty vector of integers from 0.
 
   Raises:
-    UserError: naming the split and what is wrong with it.
+    UserError: naming the split and what is wrong with its labels.
+  """
+  if labels.ndim != 1 or not len(labels):
+    raise UserError(
+      f"the {split} split needs labels [n] of at least one example, but they have "
+      f"shape {labels.shape}"
+    )
+  if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+    raise UserError(f"the {split} labels must be integers; number the classes from 0")
+
+
+def require_features(table: Table, split: str) -> None:
+  """Refuses features that are not finite or not one row a label.
+
+  Raises:
+    UserError: naming the split and what is wrong with its features.
   """
   features, labels = table
-  if np.ndim(features) != 2 or np.shape(labels) != np.shape(features)[:1]:
+  if features.ndim != 2 or len(features) != len(labels):
     raise UserError(
-      f"the {split} split needs features [n, d] and labels [n], but has shapes "
-      f"{np.shape(features)} and {np.shape(labels)}"
+      f"the {split} split needs features [n, d], one row for each of {len(labels)} "
+      f"labels, but they have shape {features.shape}"
     )
-  if not len(labels):
-    raise UserError(f"the {split} split is empty; give it at least one example")
-  if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-    raise UserError(f"the {split} labels must be integers from 0; number the classes so")
+  require_finite(features, split)
 
 
 def require_classes(labels: np.ndarray, num_classes: int) -> None:

@@ -19,16 +19,18 @@ def _value_and_grads(x, weight):
 
   def one(name):
     def scalar(moving):
-      return losses.weighted(name, x._replace(**moving), weight)
+      values = losses.LOSSES[name](x._replace(**moving), None)
+      return losses.weighted_mean(values, weight), values
 
     moving = {field: getattr(x, field) for field in DIFFERENTIATED}
-    return losses.LOSSES[name](x, None), jax.grad(scalar)(moving)
+    grads, values = jax.grad(scalar, has_aux=True)(moving)
+    return values, grads
 
   return {name: one(name) for name in losses.LOSSES}
 
 
 # All objectives in one program: compiled once per shape and type.
-_compiled = jax.jit(_value_and_grads)
+_compiled = jax.jit(_value_and_grads, compiler_options=losses.QUICK_COMPILE)
 
 
 @functools.cache
@@ -51,18 +53,19 @@ def test_value_and_gradient_equal_the_oracle(name):
     values, grads = _evaluate(dtype=np.float64)[name]
     noise = np.asarray(contrastive.view_noise(losses.key(), 6, 1.0), np.float64)
   expected = losses.oracles(x, noise)[name]
-  np.testing.assert_allclose(values, expected(x), rtol=1e-9, atol=1e-12)
+  # The Gamma draw is in float32: two programs may round it differently.
+  loose = 1e-5 if name in ("augmented", "augmented_minibatch") else 1e-9
+  np.testing.assert_allclose(values, expected(x), rtol=loose, atol=1e-12)
   weight = WEIGHT.astype(np.float64)
 
   def scalar(field, moved):
-    out = expected(x._replace(**{field: moved}))
-    if np.ndim(out) == 0:
-      return out
-    return np.mean(weight[:, None] * losses.per_image(out, 6))
+    return losses.weighted_mean(expected(x._replace(**{field: moved})), weight)
 
   for field, grad in grads.items():
     numeric = oracle.gradient(functools.partial(scalar, field), getattr(x, field))
-    np.testing.assert_allclose(grad, numeric, rtol=1e-6, atol=1e-8, err_msg=field)
+    np.testing.assert_allclose(
+      grad, numeric, rtol=max(loose, 1e-6), atol=1e-8, err_msg=field
+    )
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
@@ -165,12 +168,11 @@ def test_vmap_over_seeds_equals_one_at_a_time():
   parts = [losses.batch(seed=seed) for seed in range(2)]
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 
-  @jax.jit
-  @jax.vmap
   def every(x):
     return {name: loss(x, None) for name, loss in losses.LOSSES.items()}
 
-  together = every(stacked)
+  program = jax.jit(jax.vmap(every), compiler_options=losses.QUICK_COMPILE)
+  together = program(stacked)
   for i in range(2):
     for name, (values, _) in _evaluate(seed=i).items():
       np.testing.assert_allclose(

@@ -1,0 +1,130 @@
+import jax
+import numpy as np
+import pytest
+
+from configs import pretrain as pretrain_config
+from configs import probe as probe_config
+from experiments import pretrain, probe
+from experiments.engine import errors, record
+
+
+def small_config(**changes):
+  config = pretrain_config.get_config("smoke")
+  config.encoder = {"name": "mlp"}
+  config.data.update(train_limit=64, test_limit=64, image_size=16)
+  config.projector.update(hidden=32, out=16)
+  config.update(batch=16, epochs=2, log_every=1)
+  config.evaluate.update(few_shot=False)
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def losses(workdir):
+  return [line["loss"] for line in record.read_metrics(f"{workdir}/metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+  workdir = str(tmp_path_factory.mktemp("run"))
+  config = small_config(**{"objective.name": "augmented", "save_every": 3})
+  return config, workdir, pretrain.run(config, workdir)
+
+
+def test_a_run_leaves_records_report_and_a_probe(finished_run):
+  config, workdir, final = finished_run
+  assert record.read_json(f"{workdir}/summary.json")["probe/top1"] == final["probe/top1"]
+  assert 0 <= final["probe/top1"] <= 1 and final["train/step"] == 8
+  assert len(losses(workdir)) == 8 and np.all(np.isfinite(losses(workdir)))
+  page = open(f"{workdir}/report.html", encoding="utf-8").read()
+  assert "augmented" in page and "experiments" in page
+
+
+def test_a_complete_run_is_not_run_again(finished_run, capsys):
+  config, workdir, final = finished_run
+  assert pretrain.run(config, workdir) == record.read_json(f"{workdir}/summary.json")
+  assert "is complete" in capsys.readouterr().out
+
+
+def test_the_same_config_gives_the_same_numbers(finished_run, tmp_path):
+  config, workdir, final = finished_run
+  again = pretrain.run(config, str(tmp_path))
+  assert losses(tmp_path) == losses(workdir)
+  assert again["probe/top1"] == final["probe/top1"]
+
+
+def test_a_stopped_run_resumes_to_the_same_numbers(finished_run, tmp_path, monkeypatch):
+  config, workdir, _ = finished_run
+  original, calls = pretrain.loop._draw, []
+
+  def killed(*args):
+    calls.append(args)
+    if len(calls) == 6:  # after the checkpoint of step 3
+      raise KeyboardInterrupt
+    return original(*args)
+
+  monkeypatch.setattr(pretrain.loop, "_draw", killed)
+  with pytest.raises(KeyboardInterrupt):
+    pretrain.run(config, str(tmp_path))
+  monkeypatch.setattr(pretrain.loop, "_draw", original)
+  pretrain.run(config, str(tmp_path))
+  assert losses(tmp_path) == losses(workdir)
+
+
+def test_the_probe_command_gives_the_numbers_of_the_run(finished_run, tmp_path):
+  _, workdir, final = finished_run
+  config = probe_config.get_config("linear")
+  config.run = workdir
+  probed = probe.run(config, str(tmp_path))
+  assert probed["probe/top1"] == final["probe/top1"]
+
+
+def test_moco_v3_moves_its_target_and_trains(tmp_path):
+  config = small_config(method="moco_v3", epochs=1)
+  final = pretrain.run(config, str(tmp_path))
+  assert np.isfinite(final["train/loss"])
+
+
+def test_one_device_and_eight_give_the_same_curve(tmp_path, monkeypatch):
+  config = small_config(**{"objective.name": "augmented", "epochs": 1})
+  pretrain.run(config, str(tmp_path / "eight"))
+  one = jax.devices()[:1]
+  monkeypatch.setattr(pretrain.loop.mesh.jax, "devices", lambda *args: one)
+  pretrain.run(config, str(tmp_path / "one"))
+  np.testing.assert_allclose(
+    losses(tmp_path / "one"), losses(tmp_path / "eight"), rtol=2e-4
+  )
+
+
+@pytest.mark.parametrize(
+  "changes, words",
+  [
+    ({"encoder.name": "resnet_tny"}, "did you mean 'resnet_tiny'"),
+    ({"data.name": "cifar1"}, "cifar10"),
+    ({"batch": 128}, "128"),
+    ({"batch": 12}, "not a multiple of 8 devices"),
+    ({"views": "simcrl"}, "did you mean 'simclr'"),
+    ({"optimizer.name": "adam"}, "did you mean 'adamw'"),
+    ({"method": "byol"}, "unknown method"),
+    ({"dtype": "float16"}, "unknown dtype"),
+    ({"data.mean": (0.5, 0.5)}, "data.mean has 2 numbers"),
+  ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(changes, words, tmp_path):
+  config = small_config(**changes)
+  with pytest.raises(errors.UserError, match=words):
+    pretrain.run(config, str(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+  config = small_config(**{"optimizer.name": "sgd", "optimizer.learning_rate": 1e30})
+  with pytest.raises(errors.UserError, match=r"at step \d+ .*learning_rate"):
+    pretrain.run(config, str(tmp_path))
+
+
+def test_probing_a_folder_without_a_run_says_so(tmp_path):
+  config = probe_config.get_config()
+  with pytest.raises(errors.UsageError, match="--run=DIR"):
+    probe.run(config, str(tmp_path))
+  config.run = str(tmp_path)
+  with pytest.raises(errors.UserError, match="not found"):
+    probe.run(config, str(tmp_path / "probe"))
