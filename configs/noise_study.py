@@ -31,6 +31,7 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
     "decoupled",
     "augmented_minibatch",
     "sogclr",
+    "sogclr_tuned",
     "augmented_running",
     "augmented_running_mean",
     "augmented_exact",

@@ -107,8 +107,16 @@ def queue_rows(
   Returns:
     Rows of n anchors and k candidates, all of them negatives. A slot of the queue
     that was never filled (a zero row) is not.
+
+  Raises:
+    ValueError: shapes differ or the scale is not positive.
   """
   _check(query, key, scale)
+  if queue.ndim != 2 or queue.shape[1] != query.shape[1]:
+    raise ValueError(
+      f"the queue must hold keys of the queries' width {query.shape[1]}, not an array "
+      f"of shape {queue.shape}"
+    )
   logits = scale * numerics.similarity(query, queue)
   filled = jnp.any(queue != 0, axis=-1)
   where = jnp.broadcast_to(filled[None, :], logits.shape)

@@ -69,8 +69,8 @@ def plan(config: ml_collections.ConfigDict) -> list[Cell]:
     if name not in config.arms:
       raise errors.unknown("arm", name, config.arms)
   for name in config.study.data:
-    if name not in config.presets:
-      raise errors.unknown("data set of the study", name, config.presets)
+    if name not in config.data:
+      raise errors.unknown("data set of the study", name, config.data)
   grid = itertools.product(
     config.study.seeds, config.study.data, config.study.batches, config.study.arms
   )
@@ -86,8 +86,8 @@ def cell_config(
 ) -> ml_collections.ConfigDict:
   """Pretraining config of a cell: base, then data set, arm, batch, rate, seed."""
   merged = ml_collections.ConfigDict(config.base.to_dict())
-  changes = {**config.presets[cell.data], **config.arms[cell.arm].overrides}
-  merged.update_from_flattened_dict(changes)
+  merged.update(config.data[cell.data].to_dict())
+  merged.objective.update(config.arms[cell.arm].objective.to_dict())
   merged.update(seed=cell.seed, batch=cell.batch, data_dir=config.data_dir)
   # The rate is tuned at the first batch size; others follow the scaling rule.
   factor = (cell.batch / config.study.batches[0]) ** config.study.rate_exponent

@@ -229,10 +229,10 @@ def _check_smoothing(config) -> None:
   value = config.smoothing
   if value is None:
     return
-  if value <= 0 or (value > 1 and "sogclr" in config.objectives):
+  if value <= 0 or (value > 1 and "sogclr_tuned" in config.objectives):
     raise errors.UsageError(
-      f"smoothing={value} must be positive, and at most 1 for sogclr, where it is the "
-      "weight of the new estimate; leave sogclr out of objectives or lower it"
+      f"smoothing={value} must be positive, and at most 1 for sogclr_tuned, where it "
+      "is the weight of the new estimate; leave that objective out or lower it"
     )
 
 

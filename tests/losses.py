@@ -15,6 +15,8 @@ COUPLED = 7.0
 
 # Compiling takes most of the time of these tests, running the programs next to none.
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # later ones have no such option
+  QUICK_COMPILE["xla_cpu_use_fusion_emitters"] = False
 
 
 class Inputs(NamedTuple):

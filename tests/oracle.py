@@ -94,9 +94,7 @@ def soft_nce(query, key, targets, scale):
   for i in range(len(query)):
     logits = [scale * dot(query[i], k) for k in key]
     total = math.log(sum(math.exp(s) for s in logits))
-    values.append(
-      sum(t * (total - s) for t, s in zip(targets[i], logits, strict=True))
-    )
+    values.append(sum(t * (total - s) for t, s in zip(targets[i], logits, strict=True)))
   return np.array(values)
 
 
@@ -117,9 +115,7 @@ def log_normalizer(a, b, scale, coupled=None):
   values = []
   for p, negative in _two_view(a, b, scale):
     mean = sum(math.exp(s) for s in negative) / len(negative)
-    values.append(
-      math.log(mean if coupled is None else math.exp(p) + coupled * mean)
-    )
+    values.append(math.log(mean if coupled is None else math.exp(p) + coupled * mean))
   return np.array(values)
 
 

@@ -7,6 +7,7 @@ many: log E exp(x' A y) = |A'x|^2 / 2. A batch of B has B negatives and min(B, N
 anchors.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from contrastive import augmented, bias, clusters, numerics
+from contrastive import augmented, bias, clusters, numerics, synthetic
 from contrastive.rows import Rows, cross_rows, queue_rows
 
 
@@ -129,6 +130,7 @@ def cluster_problem(
   return Problem(params, query, key, jnp.asarray(1 / temperature, jnp.float32))
 
 
+@functools.partial(jax.jit, static_argnames="steps")
 def train(problem: Problem, steps: int, learning_rate: float) -> Problem:
   """The problem after full-batch Adam steps on its generalised (decoupled) loss."""
   optimizer = optax.adam(learning_rate)
@@ -156,22 +158,26 @@ def gaussian_problem(
   view_noise: float,
   gain: float,
 ) -> Problem:
-  """Anchors |x| = radius, y = R x + noise with R orthogonal, and A = gain A*.
+  """The noise study's problem (`synthetic.gaussian_problem`), frozen at A = gain A*.
 
-  A* = (X'X)^-1 X'Y is the minimiser of the generalised loss
-  `-<A, X'Y / N> + mean_i |A'x_i|^2 / 2`: at gain 1 the exact gradient is zero.
+  A* minimises the generalised loss `-<A, X'Y / N> + mean_i |A'x_i|^2 / 2`: at gain 1
+  the exact gradient is zero, and whatever a minibatch adds on average is bias.
   """
-  anchor_key, rotation_key, noise_key = jax.random.split(key, 3)
-  x = radius * numerics.unit(jax.random.normal(anchor_key, (anchors, width)))
-  rotation = jax.random.orthogonal(rotation_key, width)
-  y = x @ rotation.T + view_noise * jax.random.normal(noise_key, x.shape)
-  optimum = jnp.linalg.solve(x.T @ x, x.T @ y)
-  return Problem(gain * optimum, x, y, jnp.ones((), jnp.float32))
+  made = synthetic.gaussian_problem(
+    key, anchors=anchors, width=width, radius=radius, view_noise=view_noise
+  )
+  return Problem(
+    gain * made.optimum, made.anchors, made.positives, jnp.ones((), jnp.float32)
+  )
+
+
+def _project(x, params):
+  return jnp.matmul(x, params, precision=jax.lax.Precision.HIGHEST)
 
 
 def _cluster_rows(problem, params, batch):
-  query = numerics.unit(problem.query[batch.index] @ params)
-  key = numerics.unit(problem.key[batch.index] @ params)
+  query = numerics.unit(_project(problem.query[batch.index], params))
+  key = numerics.unit(_project(problem.key[batch.index], params))
   return cross_rows(query, key, scale=problem.scale)
 
 
@@ -191,7 +197,7 @@ def _cluster_epoch(problem, key, size):
 
 
 def _gaussian_rows(problem, params, batch):
-  query = problem.query[batch.index] @ params
+  query = _project(problem.query[batch.index], params)
   return queue_rows(query, problem.key[batch.index], batch.fresh, scale=problem.scale)
 
 
@@ -204,7 +210,7 @@ def _gaussian_epoch(problem, key, size):
 
 
 def _gaussian_variance(problem, params):
-  return jnp.sum(jnp.square(problem.query @ params), axis=-1)
+  return jnp.sum(jnp.square(_project(problem.query, params)), axis=-1)
 
 
 CLUSTERS = Family(
@@ -226,7 +232,7 @@ GAUSSIAN = Family(
   epoch=_gaussian_epoch,
   log_norm=lambda problem, params: _gaussian_variance(problem, params) / 2,
   positive=lambda problem, params: jnp.sum(
-    (problem.query @ params) * problem.key, axis=-1
+    _project(problem.query, params) * problem.key, axis=-1
   ),
   variation=lambda problem, params: jnp.expm1(_gaussian_variance(problem, params)),
   negatives=lambda anchors, size: size,

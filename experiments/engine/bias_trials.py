@@ -79,18 +79,38 @@ def measure(
   visits: int,
   limits: Limits,
 ) -> dict[str, Cell]:
-  """Bias and noise of objectives at one batch size, on common batches.
+  """Bias and noise of objectives at one batch size.
+
+  Biased objectives are measured first, on common batches, and then the unbiased ones,
+  which need more batches but no normalisers: nothing but noise is left of them.
 
   Args:
     family: the problem's.
     problem: a frozen state.
-    objectives: by name; "decoupled" is the yardstick of what is negligible.
+    objectives: by name; the bias of "decoupled" is the yardstick of a negligible one.
     size: batch size B, at most the number of anchors for clusters.
     key: typed PRNG key.
     visits: visits to each anchor before the measured one.
     limits: when to stop; epochs are added, doubling the total, until each
       objective's bias is known or negligible, or the budget is spent.
   """
+  first, second = jax.random.split(key)
+  parts = [
+    {name: o for name, o in objectives.items() if o.unbiased == unbiased}
+    for unbiased in (False, True)
+  ]
+  common = (family, problem, size, visits, limits)
+  cells = _measure(parts[0], 1.0, first, *common) if parts[0] else {}
+  yardstick = cells["decoupled"].bias.bias if "decoupled" in cells else 1.0
+  if parts[1]:
+    cells |= _measure(parts[1], yardstick, second, *common)
+  return {name: cells[name] for name in objectives}
+
+
+def _measure(
+  objectives, yardstick, key, family, problem, size, visits, limits
+) -> dict[str, Cell]:
+  """Adds epochs until all is settled or the budget spent."""
   specs = tuple(objectives.values())
   anchors = problem.query.shape[0]
   steps = max(anchors // size, 1)
@@ -109,7 +129,7 @@ def measure(
     new = jax.tree.map(lambda x: np.asarray(x, np.float64), new)
     sums = new if sums is None else jax.tree.map(np.add, sums, new)
     done += epochs
-    cells = _cells(objectives, sums, done * steps, truth, limits)
+    cells = _cells(objectives, sums, done * steps, truth, yardstick, limits)
     epochs = min(done, budget - done)
     if epochs < 1 or all(cell.settled != "budget" for cell in cells.values()):
       return cells
@@ -309,7 +329,7 @@ def _control(objective: bias.Objective) -> bias.Objective:
   )
 
 
-def _cells(objectives, sums, batches, truth, limits) -> dict[str, Cell]:
+def _cells(objectives, sums, batches, truth, yardstick, limits) -> dict[str, Cell]:
   """Statistics of all objectives after so many batches of each chain."""
   unit = float(truth.unit)
   exact = np.asarray(truth.gradient, np.float64) / unit
@@ -327,7 +347,8 @@ def _cells(objectives, sums, batches, truth, limits) -> dict[str, Cell]:
       gradients=batches * plain.shape[0],
       settled="budget",
     )
-  yardstick = found["decoupled"].bias.bias if "decoupled" in found else 1.0
+  if "decoupled" in found:
+    yardstick = found["decoupled"].bias.bias
   negligible = max(limits.negligible * yardstick, limits.floor)
   return {
     name: cell._replace(settled=_settled(cell.bias, limits.fraction, negligible))

@@ -17,7 +17,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
   "resnet_tiny": resnet.resnet_tiny,
   "resnet18": resnet.resnet18,
   "resnet50": resnet.resnet50,
-  "vit_mini": vit.vit_mini,
+  "vit_micro": vit.vit_micro,
   "vit_tiny": vit.vit_tiny,
   "vit_small": vit.vit_small,
   "vit_base": vit.vit_base,

@@ -21,7 +21,11 @@ class Checkpoints:
   def __init__(self, workdir: str, keep: int = 2):
     self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    self._manager = ocp.CheckpointManager(epath.Path(self.folder), options=options)
+    self._manager = ocp.CheckpointManager(
+      epath.Path(self.folder),
+      options=options,
+      item_handlers=ocp.StandardCheckpointHandler(),
+    )
 
   def latest(self) -> int | None:
     """Number of the latest whole step, or None."""
@@ -60,7 +64,7 @@ class Checkpoints:
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one),
-      self._manager.item_metadata(step).tree,
+      self._manager.item_metadata(step),
     )
     return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.engine import metrics, tables
+from experiments.engine import data, metrics, tables
 from experiments.engine.errors import UserError
 
 # Penalties as multiples of the mean square of the singular values.
@@ -71,16 +71,6 @@ def require_shots(labels: np.ndarray, shots: int, num_classes: int) -> None:
     )
 
 
-def class_balanced_draw(labels, shots, seed):
-  rng = np.random.default_rng(seed)
-  return np.concatenate(
-    [
-      rng.choice(np.flatnonzero(labels == c), shots, replace=False)
-      for c in np.unique(labels)
-    ]
-  )
-
-
 def draw_accuracies(
   train: tables.Table,
   test: tables.Table,
@@ -114,7 +104,7 @@ def draw_accuracies(
   penalties = jnp.array(_ONE_SHOT_PENALTY if shots == 1 else _PENALTIES)
   accuracies = []
   for draw in range(draws):
-    places = class_balanced_draw(train.labels, shots, seed + draw)
+    places = data.class_balanced_draw(train.labels, shots, seed + draw)
     targets = 2 * np.eye(num_classes, dtype=np.float32)[train.labels[places]] - 1
     weights, bias = fit_ridge(features[places], targets, penalties)
     scores = queries @ np.asarray(weights) + np.asarray(bias)

@@ -75,17 +75,20 @@ def find_neighbours(
     own: [q] place of each query among `rows`, where it is not to find itself.
   """
   unit = jax.jit(numerics.unit)
-  rows = unit(jnp.asarray(rows, jnp.float32))
-  queries = unit(jnp.asarray(queries, jnp.float32))
-  own = jnp.full(len(queries), -1) if own is None else jnp.asarray(own)
-  count, block = len(queries), max(1, min(len(queries), _BLOCK_ENTRIES // len(rows)))
+  keys = unit(jnp.asarray(rows, jnp.float32))
+  asking = unit(jnp.asarray(queries, jnp.float32))
+  skipped = jnp.full(len(queries), -1) if own is None else jnp.asarray(own)
+  count = len(queries)
+  block = max(1, min(count, _BLOCK_ENTRIES // len(rows)))
   cosines = np.empty((count, k), np.float32)
   places = np.empty((count, k), np.int32)
   for start in range(0, count, block):
     # The last block reaches back over rows that are done: one shape, one program.
     start = min(start, count - block)
     part = slice(start, start + block)
-    cosines[part], places[part] = _block_neighbours(queries[part], rows, own[part], k=k)
+    cosines[part], places[part] = _block_neighbours(
+      asking[part], keys, skipped[part], k=k
+    )
   return Neighbours(cosines, labels[places])
 
 

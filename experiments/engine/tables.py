@@ -30,8 +30,8 @@ class Standardiser(NamedTuple):
 
 def standardiser(features: np.ndarray) -> Standardiser:
   """Measures mean and deviation of the columns of features [n, d]."""
-  mean = np.mean(features, axis=0, dtype=np.float64)
-  deviation = np.std(features, axis=0, dtype=np.float64)
+  mean = np.asarray(np.mean(features, axis=0, dtype=np.float64))
+  deviation = np.asarray(np.std(features, axis=0, dtype=np.float64))
   # Below this, the column varies by the rounding of its own mean and by nothing else.
   constant = deviation <= 1e-6 * np.abs(mean)
   deviation = np.where(constant, 1.0, deviation)
@@ -64,8 +64,17 @@ def require_labels(labels: np.ndarray, split: str) -> None:
       f"the {split} split needs labels [n] of at least one example, but they have "
       f"shape {labels.shape}"
     )
-  if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-    raise UserError(f"the {split} labels must be integers; number the classes from 0")
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise UserError(
+      f"the {split} labels are {labels.dtype}, but classes are integers from 0; number "
+      "them so"
+    )
+  unlabelled = int(np.sum(labels < 0))
+  if unlabelled:
+    raise UserError(
+      f"{unlabelled} of {len(labels)} {split} examples have no label (a number below "
+      "0); evaluate on a split that is labelled throughout"
+    )
 
 
 def require_features(table: Table, split: str) -> None:

@@ -159,14 +159,14 @@ def test_an_interrupted_study_leaves_no_stale_lines(tmp_path):
 
 
 def test_tuning_is_recorded_and_used(tmp_path):
-  config = tiny(objectives=("sogclr",), noise=(1.5,), tune=True)
+  config = tiny(objectives=("sogclr_tuned",), noise=(1.5,), tune=True)
   config.tuning.problems, config.tuning.trials = 2, 12
   summary = noise_study.run(config, str(tmp_path))
-  best = record.read_json(tmp_path / "tuned.json")["gaussian"]["sogclr"][0]
-  used = summary["setups"]["gaussian"]["1.5"]["objectives"]["sogclr"]
+  best = record.read_json(tmp_path / "tuned.json")["gaussian"]["sogclr_tuned"][0]
+  used = summary["setups"]["gaussian"]["1.5"]["objectives"]["sogclr_tuned"]
   assert used["learning_rate"] == best["learning_rate"]
   assert used["smoothing"] == best["smoothing"]
-  assert best["smoothing"] in noise_trials.OBJECTIVES["sogclr"].smoothing
+  assert best["smoothing"] in noise_trials.OBJECTIVES["sogclr_tuned"].smoothing
 
 
 def test_each_objective_gets_the_same_number_of_trials():
@@ -227,7 +227,7 @@ def test_overrides_replace_the_tuned_values():
     ({"learning_rate": 0.0}, "learning_rate must be positive"),
     ({"radius": -1.0}, "radius must be positive"),
     ({"view_noise": -1.0}, "view_noise must be at least 0"),
-    ({"smoothing": 4.0, "objectives": ("sogclr",)}, "at most 1 for sogclr"),
+    ({"smoothing": 4.0, "objectives": ("sogclr_tuned",)}, "at most 1 for sogclr_tuned"),
   ],
 )
 def test_bad_configs_are_one_sentence(tmp_path, changes, said):
@@ -238,7 +238,7 @@ def test_bad_configs_are_one_sentence(tmp_path, changes, said):
 
 
 def test_a_tuning_budget_that_does_not_divide_is_refused(tmp_path):
-  config = tiny(objectives=("sogclr",), tune=True)
+  config = tiny(objectives=("sogclr_tuned",), tune=True)
   config.tuning.trials = 7
   with pytest.raises(errors.UsageError, match="try 6"):
     noise_study.run(config, str(tmp_path))

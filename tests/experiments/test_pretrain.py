@@ -1,3 +1,5 @@
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def test_a_run_leaves_records_report_and_a_probe(finished_run):
   assert record.read_json(f"{workdir}/summary.json")["probe/top1"] == final["probe/top1"]
   assert 0 <= final["probe/top1"] <= 1 and final["train/step"] == 8
   assert len(losses(workdir)) == 8 and np.all(np.isfinite(losses(workdir)))
-  page = open(f"{workdir}/report.html", encoding="utf-8").read()
+  page = pathlib.Path(workdir, "report.html").read_text(encoding="utf-8")
   assert "augmented" in page and "experiments" in page
 
 

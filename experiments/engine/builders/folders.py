@@ -31,7 +31,7 @@ def find_prepared(name: str, data_dir: str = "") -> pathlib.Path | None:
   """Finds the newest version of a prepared data set, whoever prepared it.
 
   Looking before asking TFDS matters: TFDS answers a missing data set with minutes of
-  network retries.
+  network retries. Versions in other formats than array_record are passed over.
 
   Args:
     name: "name" or "name/config", as in TFDS.
@@ -41,7 +41,7 @@ def find_prepared(name: str, data_dir: str = "") -> pathlib.Path | None:
     The folder with dataset_info.json, or None if there is none.
 
   Raises:
-    UserError: it exists, but in another file format than array_record.
+    UserError: a dataset_info.json is damaged.
     UsageError: it exists in several configs and `name` says none.
   """
   base = data_folder(data_dir) / name
@@ -53,15 +53,7 @@ def find_prepared(name: str, data_dir: str = "") -> pathlib.Path | None:
       known = ", ".join(f"{name}/{config}" for config in sorted(configs))
       raise errors.UsageError(f"data set '{name}' exists as {known}; name one of them")
     found = [version for versions in configs.values() for version in versions]
-  if not found:
-    return None
-  readable = [path for path in found if _file_format(path) == "array_record"]
-  if not readable:
-    raise errors.UserError(
-      f"{found[-1]} is in the format {_file_format(found[-1])}, which needs "
-      "TensorFlow to read; prepare it with file_format='array_record'"
-    )
-  return readable[-1]
+  return found[-1] if found else None
 
 
 def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -69,18 +61,24 @@ def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _versions(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Version folders that are whole, oldest first."""
+  """Version folders that are whole and readable without TensorFlow, oldest first."""
   found = [
     path
     for path in _subfolders(folder)
-    if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / INFO).is_file()
+    if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and _is_array_record(path / INFO)
   ]
   return sorted(found, key=lambda path: [int(n) for n in path.name.split(".")])
 
 
-def _file_format(folder: pathlib.Path) -> str:
-  info = json.loads((folder / INFO).read_text("utf-8"))
-  return info.get("fileFormat", "tfrecord")
+def _is_array_record(info: pathlib.Path) -> bool:
+  if not info.is_file():
+    return False
+  try:
+    return json.loads(info.read_text("utf-8")).get("fileFormat") == "array_record"
+  except ValueError as error:
+    raise errors.UserError(
+      f"{info} is damaged ({error}); remove its folder and prepare the data set again"
+    ) from error
 
 
 def read_provenance(folder: pathlib.Path) -> dict:

@@ -131,7 +131,5 @@ def check_files(
         f"{path} has SHA-256 {digest} instead of {file.sha256}: it is damaged or "
         "another file; fetch it again"
       )
-    record.append(
-      {"file": file.name, "bytes": path.stat().st_size, "sha256": digest}
-    )
+    record.append({"file": file.name, "bytes": path.stat().st_size, "sha256": digest})
   return record

@@ -52,9 +52,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _split_generators(self, dl_manager):
     del dl_manager  # The files are local, and already checked.
-    return {
-      split: self._generate_examples(split) for split in self._pictures.splits
-    }
+    return {split: self._generate_examples(split) for split in self._pictures.splits}
 
   def _generate_examples(self, split: str):
     for key, encoded, label in self._pictures.splits[split]():
@@ -90,9 +88,12 @@ def write(
     shutil.rmtree(staging, ignore_errors=True)
     try:
       builder = _Builder(name, pictures, provenance, staging)
-      builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-      )
+      # TFDS's messages name the hidden folder, and its bars fill the screen.
+      tfds.disable_progress_bar()
+      with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(
+          download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
       made = staging / name / VERSION
       text = json.dumps(provenance, indent=2, ensure_ascii=False)
       (made / folders.PROVENANCE).write_text(text + "\n", "utf-8")

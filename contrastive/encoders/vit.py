@@ -1,0 +1,174 @@
+"""Vision transformers (Dosovitskiy et al. 2021) as trained by MoCo-v3.
+
+Pre-norm blocks, fixed two-dimensional sine-cosine positions, Xavier-uniform kernels,
+LayerNorm with eps 1e-6. The blocks are one scanned module: the time to compile does not
+grow with the depth, and parameters carry a leading axis of layers.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
+  """Position embedding [rows * columns, width] (Chen, Xie & He 2021, MoCo-v3).
+
+  A quarter of the features each: sine and cosine of the column, then of the row, at
+  frequencies 10000^(-4 i / width).
+
+  Raises:
+    ValueError: unless the width is a multiple of 4.
+  """
+  if width % 4:
+    raise ValueError(
+      f"sine-cosine positions need a width that is a multiple of 4, not {width}; try "
+      f"{width + 4 - width % 4}."
+    )
+  frequency = 10000.0 ** (-np.arange(width // 4) / (width // 4))
+  row, column = (grid.reshape(-1, 1) for grid in np.mgrid[:rows, :columns])
+  angles = (column * frequency[None, :], row * frequency[None, :])
+  waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+  return np.concatenate(waves, axis=1).astype(np.float32)
+
+
+class Block(nn.Module):
+  """x + attention(norm(x)), then x + mlp(norm(x)); returns (x, None) for the scan."""
+
+  heads: int
+  mlp_ratio: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+    """Maps tokens [n, t, width] to the same shape."""
+    width = x.shape[-1]
+    init = nn.initializers.xavier_uniform()
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+    x = x + nn.MultiHeadDotProductAttention(
+      self.heads, dtype=self.dtype, kernel_init=init, force_fp32_for_softmax=True
+    )(y)
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+    y = nn.Dense(int(width * self.mlp_ratio), dtype=self.dtype, kernel_init=init)(y)
+    y = nn.gelu(y, approximate=False)
+    return x + nn.Dense(width, dtype=self.dtype, kernel_init=init)(y), None
+
+
+class ViT(nn.Module):
+  """A vision transformer.
+
+  Attributes:
+    patch: side of a patch in pixels; must divide the image.
+    width: token width, a multiple of 4 and of heads; the features' width d.
+    depth: number of blocks.
+    heads: attention heads.
+    mlp_ratio: hidden width of a block's perceptron over width.
+    pool: "class" (a class token's output), "mean" (of the patches' outputs, without a
+      class token) or "none" (all tokens [n, t, d], the class token first).
+    frozen_patches: keeps the random patch projection as it was initialised, which
+      steadies training (Chen, Xie & He 2021). Its gradient is then zero: leave it out
+      of the weight decay as well.
+    remat: recomputes each block in the backward pass, which saves memory.
+    dtype: type of the computation; parameters are float32.
+  """
+
+  patch: int = 16
+  width: int = 384
+  depth: int = 12
+  heads: int = 12
+  mlp_ratio: float = 4.0
+  pool: str = "class"
+  frozen_patches: bool = False
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    """Maps float images [n, h, w, c] to float32 features; `train` changes nothing.
+
+    Args:
+      images: normalised images.
+      train: ignored; no part behaves differently.
+
+    Returns:
+      [n, d], or [n, t, d] with pool "none".
+
+    Raises:
+      ValueError: for an unknown pool or an image that patches do not tile.
+    """
+    del train
+    if self.pool not in ("class", "mean", "none"):
+      raise ValueError(f"a ViT's pool is 'class', 'mean' or 'none', not {self.pool!r}.")
+    x = self._tokens(images)
+    block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+    layers = nn.scan(
+      block,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      length=self.depth,
+    )(self.heads, self.mlp_ratio, self.dtype, name="blocks")
+    x, _ = layers(x, None)
+    x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+    x = x.astype(jnp.float32)
+    if self.pool == "none":
+      return x
+    return x[:, 0] if self.pool == "class" else jnp.mean(x, axis=1)
+
+  def _tokens(self, images: jax.Array) -> jax.Array:
+    """Patches with their positions, [n, t, width], after the class token if any."""
+    n, height, width, channels = images.shape
+    if height % self.patch or width % self.patch:
+      raise ValueError(
+        f"patches of {self.patch} pixels do not tile a {height} x {width} image; "
+        "choose a patch that divides both sides, or resize the images."
+      )
+    # MoCo-v3 draws the projection as a dense layer's, not as a convolution's.
+    fan = channels * self.patch**2 + self.width
+    x = nn.Conv(
+      self.width,
+      (self.patch, self.patch),
+      (self.patch, self.patch),
+      padding="VALID",
+      kernel_init=_symmetric_uniform((6 / fan) ** 0.5),
+      dtype=self.dtype,
+      name="patches",
+    )(images)
+    if self.frozen_patches:
+      x = jax.lax.stop_gradient(x)
+    positions = sincos_positions(x.shape[1], x.shape[2], self.width)
+    x = x.reshape(n, -1, self.width) + jnp.asarray(positions, self.dtype)[None]
+    if self.pool == "mean":
+      return x
+    token = self.param("class", nn.initializers.normal(1e-6), (1, 1, self.width))
+    token = jnp.broadcast_to(token, (n, 1, self.width)).astype(self.dtype)
+    return jnp.concatenate([token, x], axis=1)
+
+
+def _symmetric_uniform(limit: float) -> nn.initializers.Initializer:
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+  return init
+
+
+def vit_micro(**options) -> ViT:
+  """Width 96, depth 4, 3 heads, patch 4, mean pooling: for studies on CPU."""
+  sizes = {"patch": 4, "width": 96, "depth": 4, "heads": 3, "pool": "mean"}
+  return ViT(**{**sizes, **options})
+
+
+def vit_tiny(**options) -> ViT:
+  """ViT-Ti: width 192, depth 12, 3 heads."""
+  return ViT(**{"width": 192, "heads": 3, **options})
+
+
+def vit_small(**options) -> ViT:
+  """ViT-S: width 384, depth 12, and 12 heads as in MoCo-v3 (DeiT and timm: 6)."""
+  return ViT(**{"width": 384, "heads": 12, **options})
+
+
+def vit_base(**options) -> ViT:
+  """ViT-B: width 768, depth 12, 12 heads."""
+  return ViT(**{"width": 768, "heads": 12, **options})

@@ -1,0 +1,402 @@
+"""Numbers, tables, figure and page of the bias study."""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.engine import bias_problems, curves, record, report
+
+_TITLES = {
+  "random": "Random encoder",
+  "trained": "Trained encoder",
+  "closed_form": "Closed-form Gaussian critic",
+  "temperature": "Random encoder, over temperatures",
+  "shape": "Random encoder, over Gamma shapes",
+  "visits": "Random encoder, over visits",
+  "controls": "Random encoder, u independent of the batch's negatives",
+}
+_AXES = {
+  "batch": "batch size B",
+  "temperature": "temperature",
+  "shape": "Gamma shape",
+  "visits": "visits to each anchor",
+}
+_UNIT = "units of the attractive gradient"
+
+# In figures, in the order of their colours.
+_BIAS_LINES = (
+  "info_nce",
+  "info_nce_own",
+  "decoupled",
+  "minibatch_1",
+  "sogclr",
+  "sogclr_half",
+  "running",
+  "boosted",
+  "decreasing",
+)
+_SD_LINES = ("info_nce", "decoupled", "minibatch_1", "running", "exact", "exact_1")
+
+# Float32 rounding of the gradients, in units of the attraction.
+_ROUNDING = 1e-4
+# A squared bias below so many of its standard errors is called consistent with zero.
+_ERRORS = 3.0
+
+
+@functools.partial(jax.jit, static_argnames=("family", "size"))
+def _prediction(family, problem, size):
+  predicted = bias_problems.predicted_bias(family, problem, size)
+  variation = jnp.mean(family.variation(problem, problem.params))
+  return jnp.linalg.norm(predicted) / bias_problems.attraction(
+    family, problem
+  ), variation
+
+
+def prediction(family, problem, size: int) -> dict[str, float]:
+  """Leading-order bias of the decoupled loss, and mean CV^2 of e^n."""
+  predicted, variation = _prediction(family, problem, size)
+  return {"predicted": float(predicted), "cv2": float(variation)}
+
+
+def row(
+  place: dict[str, Any], vary: str, name: str, cell, predicted: dict[str, float]
+) -> dict[str, Any]:
+  """One line of metrics.jsonl: an objective at a place of a sweep on one problem.
+
+  Args:
+    place: sweep, problem_seed, batch, temperature, visits.
+    vary: which number the sweep varies.
+    name: objective, `name@shape` in a sweep over shapes.
+    cell: `bias_trials.Cell`.
+    predicted: of `prediction`.
+  """
+  base, _, shape = name.partition("@")
+  return {
+    **place,
+    "vary": vary,
+    "value": float(shape) if shape else place.get(vary),
+    "objective": base,
+    **predicted,
+    **cell.bias._asdict(),
+    **{f"plain_{k}": v for k, v in cell.plain._asdict().items()},
+    "sd": cell.sd,
+    "cosine": cell.cosine,
+    "exact_norm": cell.exact_norm,
+    "gradients": cell.gradients,
+    "settled": cell.settled,
+  }
+
+
+def task_line(task, rows: list[dict[str, Any]]) -> str:
+  """One line about a task for the terminal."""
+  done = [r["settled"] for r in rows]
+  reached = ", ".join(f"{done.count(k)} {k}" for k in dict.fromkeys(done))
+  return (
+    f"{task.sweep}, problem {task.problem_seed}, B = {task.batch}, temperature "
+    f"{task.temperature:g}, {task.visits} visits: {reached}"
+  )
+
+
+def summarise(rows: list[dict[str, Any]], config) -> dict[str, Any]:
+  """Contents of summary.json: sweep -> objective -> numbers over its grid.
+
+  Args:
+    rows: of all tasks.
+    config: the study's config.
+  """
+  sweeps: dict[str, Any] = {}
+  for name, spec in config.sweeps.items():
+    own = [r for r in rows if r["sweep"] == name]
+    grid = [float(value) for value in spec.grid]
+    objectives = {}
+    for objective in spec.objectives:
+      places = [
+        # An objective without a shape is the same at all shapes.
+        [r for r in own if r["objective"] == objective and r["value"] in (value, None)]
+        for value in grid
+      ]
+      objectives[objective] = {
+        "label": config.objectives[objective].label,
+        "places": [_pooled(place) for place in places],
+      }
+    predicted = [
+      [r["predicted"] for r in own if r["value"] in (value, None)] for value in grid
+    ]
+    sweeps[name] = {
+      "title": _TITLES.get(name, name),
+      "vary": spec.vary,
+      "grid": grid,
+      "predicted": [float(np.mean(p)) for p in predicted],
+      "cv2": float(np.mean([r["cv2"] for r in own])),
+      "objectives": objectives,
+    }
+  summary = {
+    "problem_seeds": config.problem_seeds,
+    "unit": _UNIT,
+    "sweeps": sweeps,
+  }
+  return {**summary, "conclusions": conclusions(summary)}
+
+
+def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+  """One objective at one place: mean over problems, with both kinds of error."""
+  count = len(rows)
+  column = lambda name: np.array([r[name] for r in rows], np.float64)
+  squared = float(column("squared").mean())
+  squared_error = float(np.sqrt(np.mean(column("squared_error") ** 2) / count))
+  limit = float(np.sqrt(max(squared, 0.0) + 2 * squared_error))
+  settled = [r["settled"] for r in rows]
+  return {
+    "bias": curves.interval(column("bias"))._asdict(),
+    "bias_runs": [r["bias"] for r in rows],
+    "error": float(np.sqrt(np.mean(column("error") ** 2) / count)),
+    "squared": squared,
+    "squared_error": squared_error,
+    "zero": bool(squared <= _ERRORS * squared_error or limit <= _ROUNDING),
+    "limit": limit,
+    "plain": float(np.sqrt(max(column("plain_squared").mean(), 0.0))),
+    "plain_error": float(np.sqrt(np.mean(column("plain_error") ** 2) / count)),
+    "sd": curves.interval(column("sd"))._asdict(),
+    "sd_runs": [r["sd"] for r in rows],
+    "cosine": curves.interval(column("cosine"))._asdict(),
+    "gradients": int(column("gradients").sum()),
+    "settled": {k: settled.count(k) for k in dict.fromkeys(settled)},
+  }
+
+
+def conclusions(summary: dict[str, Any]) -> list[str]:
+  """Plain sentences: whose bias is consistent with zero, and how large the others'."""
+  cells: dict[str, list[tuple[dict, dict | None]]] = {}
+  labels = {}
+  for sweep in summary["sweeps"].values():
+    yardstick = sweep["objectives"].get("decoupled", {}).get("places")
+    for name, objective in sweep["objectives"].items():
+      labels[name] = objective["label"]
+      for i, place in enumerate(objective["places"]):
+        cells.setdefault(name, []).append((place, yardstick and yardstick[i]))
+  said = []
+  # Where nothing is left to chance (B = N), nobody has a bias.
+  informative = {
+    name: [(p, y) for p, y in pairs if y is not None and y["limit"] > _ROUNDING]
+    for name, pairs in cells.items()
+  }
+  zero, rest = [], []
+  for name, pairs in informative.items():
+    if pairs and all(place["zero"] for place, _ in pairs):
+      worst = max(place["limit"] / y["bias"]["mean"] for place, y in pairs)
+      zero.append(
+        f"{labels[name]} (all {len(pairs)} cells; 95 % upper limit at most "
+        f"{worst:.2g} of the decoupled loss's bias)"
+      )
+    elif pairs and name != "decoupled":
+      ratios = [place["bias"]["mean"] / y["bias"]["mean"] for place, y in pairs]
+      zeros = sum(place["zero"] for place, _ in pairs)
+      also = f"; consistent with zero in {zeros}" if zeros else ""
+      rest.append(
+        f"{labels[name]}: bias {min(ratios):.2g} to {max(ratios):.2g} (median "
+        f"{np.median(ratios):.2g}) of the decoupled loss's over {len(pairs)} cells"
+        f"{also}."
+      )
+  nobody = "no objective in this study"
+  said.append(f"Bias consistent with zero everywhere: {'; '.join(zero) or nobody}.")
+  return said + rest + _null_comparison(informative, labels)
+
+
+def _null_comparison(informative, labels) -> list[str]:
+  """Whether drawing u from the minibatch changes the decoupled loss's bias."""
+  if "minibatch_1" not in informative or "decoupled" not in informative:
+    return []
+  apart = [
+    abs(p["bias"]["mean"] - y["bias"]["mean"]) / np.hypot(p["error"], y["error"])
+    for p, y in informative["minibatch_1"]
+  ]
+  return [
+    f"{labels['minibatch_1']} against {labels['decoupled']}: their biases differ by at "
+    f"most {max(apart):.1f} Monte-Carlo errors over {len(apart)} cells: drawing u from "
+    "the minibatch removes no bias."
+  ]
+
+
+def table(sweep: dict[str, Any], quantity: str) -> tuple[list[str], list[list[Any]]]:
+  """Headers and rows of one sweep: objectives down, the grid across.
+
+  Args:
+    sweep: of `summarise`.
+    quantity: "bias", "sd" or "cosine".
+  """
+  head = {"batch": "B = {:g}", "temperature": "τ = {:g}", "visits": "{:g} visits"}
+  form = head.get(sweep["vary"], sweep["vary"] + " {:g}")
+  headers = ["objective", *(form.format(value) for value in sweep["grid"])]
+  write_cell = {"bias": _bias_text, "sd": _sd_text, "cosine": _cosine_text}[quantity]
+  rows = [
+    [objective["label"], *(write_cell(place) for place in objective["places"])]
+    for objective in sweep["objectives"].values()
+  ]
+  return headers, rows
+
+
+def _bias_text(place: dict[str, Any]) -> str:
+  if place["limit"] <= _ROUNDING:
+    return "0"
+  if place["zero"]:
+    return f"0 (< {place['limit']:.2g})"
+  mean, low, high, count = place["bias"].values()
+  error = f"mc {place['error']:.1g}"
+  if count < 2:
+    return f"{mean:.3g} ({error})"
+  return f"{mean:.3g} ± {(high - low) / 2:.1g} ({error})"
+
+
+def _sd_text(place: dict[str, Any]) -> str:
+  return f"{place['sd']['mean']:.3g}"
+
+
+def _cosine_text(place: dict[str, Any]) -> str:
+  mean = place["cosine"]["mean"]
+  return f"{mean:.3f}" if np.isfinite(mean) else "–"
+
+
+def text(summary: dict[str, Any]) -> str:
+  """Tables and conclusions as Markdown, for the terminal and the documentation."""
+  parts = []
+  for sweep in summary["sweeps"].values():
+    parts.append(f"\n{sweep['title']}: bias ({summary['unit']})\n")
+    parts.append(report.markdown_table(*table(sweep, "bias")))
+    parts.append(f"{sweep['title']}: standard deviation of one gradient\n")
+    parts.append(report.markdown_table(*table(sweep, "sd")))
+  lines = [f"- {line}" for line in summary["conclusions"]]
+  return "\n".join([*parts, *lines])
+
+
+def make_figure(summary: dict[str, Any], columns: int = 3) -> Any:
+  """Bias over batch sizes, standard deviation over batch sizes, the other sweeps."""
+  by_batch, others = [], []
+  for name, sweep in summary["sweeps"].items():
+    if sweep["vary"] == "batch" and name != "controls":
+      by_batch.append(sweep)
+    elif name != "controls":
+      others.append(sweep)
+  panels = [_bias_panel(sweep) for sweep in by_batch]
+  panels += [_sd_panel(sweep) for sweep in by_batch]
+  panels += [_bias_panel(sweep) for sweep in others]
+  return curves.figure(panels, columns=columns)
+
+
+def _bias_panel(sweep: dict[str, Any]) -> curves.Panel:
+  x = np.array(sweep["grid"])
+  series = [
+    _series(sweep, name, "bias_runs")
+    for name in _BIAS_LINES
+    if name in sweep["objectives"]
+  ]
+  # The control has no more than one line, so that a sweep over shapes shows it.
+  if "minibatch" in sweep["objectives"] and "minibatch_1" not in sweep["objectives"]:
+    series.append(_series(sweep, "minibatch", "bias_runs"))
+  return curves.Panel(
+    f"{sweep['title']}: bias",
+    series,
+    xlabel=_AXES[sweep["vary"]],
+    ylabel=_UNIT,
+    log_x=True,
+    log_y=True,
+    guides=_guides(sweep, x),
+    show_runs=False,
+  )
+
+
+def _series(sweep, name, runs) -> curves.Series:
+  objective = sweep["objectives"][name]
+  values = np.array([place[runs] for place in objective["places"]], np.float64).T
+  if runs == "bias_runs":
+    zero = [place["limit"] <= _ROUNDING for place in objective["places"]]
+    values = np.where(np.array(zero)[None, :], np.nan, values)
+  return curves.Series(objective["label"], np.array(sweep["grid"]), values)
+
+
+def _guides(sweep, x) -> list[tuple[str, Any, Any]]:
+  """Slope 1 / B, and below what the exact u's bias is known to be."""
+  guides = []
+  exact = sweep["objectives"].get("exact")
+  if exact is not None:
+    limits = np.array([place["limit"] for place in exact["places"]])
+    keep = limits > _ROUNDING
+    if keep.any():
+      guides.append(("exact u is below", x[keep], limits[keep]))
+  decoupled = sweep["objectives"].get("decoupled")
+  if sweep["vary"] == "batch" and decoupled is not None:
+    middle = len(x) // 2
+    height = 2 * decoupled["places"][middle]["bias"]["mean"]
+    guides.append(("slope 1/B", x, height * x[middle] / x))
+  return guides
+
+
+def _sd_panel(sweep: dict[str, Any]) -> curves.Panel:
+  names = [name for name in _SD_LINES if name in sweep["objectives"]]
+  return curves.Panel(
+    f"{sweep['title']}: noise of one gradient",
+    [_series(sweep, name, "sd_runs") for name in names],
+    xlabel=_AXES[sweep["vary"]],
+    ylabel=f"standard deviation, {_UNIT}",
+    log_x=True,
+    log_y=True,
+    show_runs=False,
+  )
+
+
+def write(workdir: str, summary: dict[str, Any], config) -> None:
+  """Writes the figure and report.html."""
+  folder = pathlib.Path(workdir)
+  fig = make_figure(summary)
+  curves.save(fig, folder / "bias_study")
+  page = report.Report("Bias study: how wrong is a minibatch's gradient on average?")
+  page.text(_PURPOSE)
+  page.heading("What was found")
+  for line in summary["conclusions"]:
+    page.text(line)
+  caption = (
+    f"Mean over {config.problem_seeds} problems with its 95 % interval. Dotted: the "
+    "slope 1/B, and the upper limit of the exact u's bias, which is consistent with "
+    "zero. Points of zero bias are not on a logarithmic axis."
+  )
+  page.figure(fig, caption, narrow=make_figure(summary, columns=1))
+  for sweep in summary["sweeps"].values():
+    page.heading(sweep["title"])
+    page.text(f"Mean squared coefficient of variation of e^n: {sweep['cv2']:.2g}.")
+    page.table(*table(sweep, "bias"), caption=_CAPTION)
+    page.table(*table(sweep, "sd"), caption="Standard deviation of one gradient.")
+    page.table(
+      *table(sweep, "cosine"),
+      caption="Cosine between the mean minibatch gradient and the exact gradient.",
+    )
+  page.heading("How it was made")
+  page.text(_MAKING)
+  page.environment(record.read_json(folder / "run.json"))
+  page.write(folder / "report.html")
+
+
+_CAPTION = (
+  "Bias in units of the attractive gradient's norm: mean over problems ± half of its "
+  "95 % interval over problems (mc: Monte-Carlo error of that mean). `0 (< x)`: "
+  "consistent with zero, 95 % upper limit x. `0`: zero up to rounding."
+)
+
+_PURPOSE = """
+A minibatch's contrastive gradient is not that of the loss over all negatives, not even
+on average. Here the parameters are frozen, so that the exact gradient is known and
+nothing is stale, and each objective of the library is compared with it. The target is
+the loss with infinitely many negatives (a = 0); InfoNCE has a target of its own as well
+(a = 1, b = K), so that its bias is told apart from its being another loss.
+"""
+
+_MAKING = """
+The bias is the square root of an unbiased estimate of the squared distance between mean
+minibatch gradient and exact gradient: the product of independent halves, averaged over
+all splits. For all objectives but the exact u, the exact-u gradient of the same batch
+and the same Gamma draw is subtracted as a control variate, whose mean is the exact
+gradient; summary.json has the plain estimates too. Running normalisers have seen each
+anchor the stated number of times at the frozen parameters, and then this batch.
+"""
