@@ -1,0 +1,1 @@
+"""Configs: data, not code. One file a family, presets behind a colon."""

@@ -1,0 +1,1 @@
+"""Entry points: the file name is the command, `python -m experiments.NAME`."""

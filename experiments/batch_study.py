@@ -32,7 +32,9 @@ class Cell(NamedTuple):
   @property
   def path(self) -> str:
     """Folder of the run below the study's."""
-    return f"runs/{self.data}/{self.arm}/batch{self.batch}/rate{self.rate:g}/seed{self.seed}"
+    return (
+      f"runs/{self.data}/{self.arm}/batch{self.batch}/rate{self.rate:g}/seed{self.seed}"
+    )
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -190,7 +192,9 @@ def write_page(workdir, config, finals, summary) -> None:
   page = report.Report("Batch study")
   about = record.read_json(folder / "run.json")
   page.command(about["command"])
-  page.figure(figure, "Accuracy over the batch size; mean and 95 % interval over seeds.")
+  page.figure(
+    figure, "Accuracy over the batch size; mean and 95 % interval over seeds."
+  )
   page.table(*table_rows(config, finals), "Per cent; mean ± half of the 95 % interval.")
   page.environment(about)
   page.write(folder / "report.html")
@@ -206,8 +210,8 @@ def _accuracy(summary, data, arm, batch, metric):
 def _percent(found: dict | None) -> str:
   if found is None:
     return ""
-  scaled = curves.Interval(*(100 * found[k] for k in ("mean", "low", "high")), found["n"])
-  return curves.format_interval(scaled)
+  mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
+  return curves.format_interval(curves.Interval(mean, low, high, found["n"]), digits=1)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,8 @@ def _report(name: str, about: dict[str, Any]) -> str:
   return "\n  ".join(lines)
 
 
-def _list() -> str:
+def list_known() -> str:
+  """Returns what --list prints: each known set with the files that it is made of."""
   lines = []
   for known in RECIPES.values():
     lines.append(f"{known.name}: {known.title}; licence {known.licence}")
@@ -186,7 +187,7 @@ def main(argv: Sequence[str]) -> None:
   logging.set_verbosity(logging.WARNING)  # TFDS logs every step
   values = flags.FLAGS
   if values["list"].value:
-    print(_list())
+    print(list_known())
     return
   if len(argv) != 2:
     raise errors.UsageError(

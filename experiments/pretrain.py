@@ -16,7 +16,17 @@ import jax.numpy as jnp
 import ml_collections
 
 from contrastive import views
-from experiments.engine import build, cli, data, evaluate, loop, mesh, record, run_page
+from experiments.engine import (
+  build,
+  cli,
+  data,
+  evaluate,
+  loop,
+  mesh,
+  record,
+  run_page,
+  tables,
+)
 from experiments.engine import optimizer as optim
 from experiments.engine import state as states
 from experiments.engine import step as steps
@@ -81,7 +91,6 @@ def probe(
     train_set: images that the probe is fitted on.
     test_set: images that it is tested on.
   """
-
   mean, std = build.channel_statistics(config.data, train_set.images.shape)
 
   def encode(variables, images):
@@ -89,11 +98,13 @@ def probe(
     return network.embed(variables, x)
 
   apply = jax.tree_util.Partial(encode, variables)
-  embed = lambda part: evaluate.embed(apply, part.images, split=part.name)
+
+  def table(part):
+    features = evaluate.embed(apply, part.images, split=part.name)
+    return tables.Table(features, part.labels)
+
   return evaluate.evaluate_features(
-    (embed(train_set), train_set.labels),
-    (embed(test_set), test_set.labels),
-    config=config.evaluate,
+    table(train_set), table(test_set), config=config.evaluate
   )
 
 

@@ -1,16 +1,13 @@
 """Each command runs at its smallest preset, as a user would call it."""
 
 import pathlib
-import re
 import subprocess
 import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-ENTRY_POINTS = sorted(
-  path.stem for path in (ROOT / "experiments").glob("[a-z]*.py")
-)
+ENTRY_POINTS = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 STUDIES = ("quickstart", "bias_study", "batch_study")
 
 

@@ -1,0 +1,1 @@
+"""What touches files, devices or time: data, training, evaluation, records."""

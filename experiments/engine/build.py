@@ -56,6 +56,7 @@ class Network(nn.Module):
 
   @nn.compact
   def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
+    """Features, projection and query of images [n, h, w, c]."""
     features = self.encoder(images, train=train)
     projection = self.projector(features, train=train)
     query = projection
@@ -65,12 +66,14 @@ class Network(nn.Module):
 
   def forward(self, variables: Any, images: jax.Array) -> tuple[Outputs, Any]:
     """Outputs in training mode, and the updated batch statistics."""
-    outputs, changed = self.apply(variables, images, train=True, mutable="batch_stats")
+    applied: Any = self.apply(variables, images, train=True, mutable="batch_stats")
+    outputs, changed = applied
     return outputs, changed.get("batch_stats", {})
 
   def embed(self, variables: Any, images: jax.Array) -> jax.Array:
     """Features [n, f] in evaluation mode."""
-    return self.apply(variables, images, train=False).features
+    outputs: Any = self.apply(variables, images, train=False)
+    return outputs.features
 
 
 def build_network(config: ml_collections.ConfigDict) -> Network:

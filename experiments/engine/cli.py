@@ -59,7 +59,9 @@ def launch(
     "workdir", "", "folder of the run; default runs/<command>/<preset>"
   )
   settings = {"data_dir": _DATA_DIR, **(settings or {})}
-  values = {name: flags.DEFINE_string(name, "", text) for name, text in settings.items()}
+  values = {
+    name: flags.DEFINE_string(name, "", text) for name, text in settings.items()
+  }
 
   def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:

@@ -68,14 +68,15 @@ def train(
   # checkpoint of `step` is saved if one is due, and the data position is `step` itself.
   for step in range(first, steps):
     start = time.perf_counter()
-    drawn = jax.device_put(_draw(images, seed, step, batch), split)
+    drawn = _draw(images, seed, step, batch, split)
     progress.waited(time.perf_counter() - start)
     state, metrics = compiled(state, drawn, key)
     # Numbers of step t are read after step t + 1 was handed to the devices, so that
     # these never wait for the host.
     pending()
-    pending = _report(step + 1, metrics, steps, log_every, recorder, progress, batch,
-                      chance)
+    pending = _report(
+      step + 1, metrics, steps, log_every, recorder, progress, batch, chance
+    )
     if save_every and (step + 1) % save_every == 0:
       checkpoints.save(step + 1, state)
   pending()
@@ -83,13 +84,10 @@ def train(
   return state
 
 
-def _draw(images: data.ImageSet, seed: int, step: int, batch: int) -> Batch:
+def _draw(images: data.ImageSet, seed: int, step: int, batch: int, sharding) -> Batch:
   rows = data.rows_at(seed, step, len(images.labels), batch)
-  return Batch(
-    images=images.images[rows],
-    index=np.asarray(rows, np.int32),
-    labels=images.labels[rows],
-  )
+  parts = (images.images[rows], np.asarray(rows, np.int32), images.labels[rows])
+  return Batch(*jax.device_put(parts, sharding))
 
 
 def _report(step, metrics, steps, log_every, recorder, progress, batch, chance):

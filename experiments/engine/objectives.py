@@ -27,7 +27,7 @@ class Views(NamedTuple):
     key_a: [n, d] what first views are compared with: query_a itself (SimCLR), or the
       target network's embedding, without gradient (MoCo-v3).
     key_b: [n, d] the same of the second views.
-    index: [n] stable example numbers in the data set.
+    ids: [n] stable example numbers in the data set.
     labels: [n] classes, for supervised objectives only.
   """
 
@@ -35,7 +35,7 @@ class Views(NamedTuple):
   query_b: jax.Array
   key_a: jax.Array
   key_b: jax.Array
-  index: jax.Array
+  ids: jax.Array
   labels: jax.Array
 
 
@@ -180,13 +180,13 @@ def _augmented(config, cross):
       # One normaliser an image: its two views are draws of the same anchor.
       state, log_v = normalizer.update(
         state,
-        views.index,
+        views.ids,
         augmented.fold_views(log_s),
         smoothing=smoothing,
         boost=config.boost,
       )
       log_norm = jnp.tile(log_v, 2)
-    noise = augmented.view_noise(key, views.index.shape[0], config.shape)
+    noise = augmented.view_noise(key, views.ids.shape[0], config.shape)
     values = augmented.augmented_loss(r, log_norm, noise, coupled=coupled)
     return values, state, augmented.augmented_metrics(r, log_norm)
 

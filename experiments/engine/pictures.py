@@ -29,8 +29,8 @@ def require_memory(needed: float, name: str) -> None:
   memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   if needed > memory:
     raise errors.UserError(
-      f"the pictures of '{name}' take {needed / 1e9:.0f} GB and are held in memory, but "
-      f"this machine has {memory / 1e9:.0f} GB; take a part of the split, as "
+      f"the pictures of '{name}' take {needed / 1e9:.0f} GB and are held in memory, "
+      f"but this machine has {memory / 1e9:.0f} GB; take a part of the split, as "
       "train[:10%], or a smaller image_size"
     )
 

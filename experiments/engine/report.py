@@ -177,7 +177,9 @@ class Report:
     try:
       data = base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
-      raise errors.UserError(f"picture {path} not found; run that part again") from error
+      raise errors.UserError(
+        f"picture {path} not found; run that part again"
+      ) from error
     alt = html.escape(caption or path.stem, quote=True)
     image = f'<img src="data:{kind};base64,{data}" alt="{alt}">'
     self._add_figure(image, caption, "card wide")

@@ -18,12 +18,12 @@ class Batch(NamedTuple):
 
   Attributes:
     images: uint8 [n, h, w, c].
-    index: int32 [n] stable example numbers.
+    ids: int32 [n] stable example numbers.
     labels: int32 [n] classes; read by supervised objectives only.
   """
 
   images: jax.Array
-  index: jax.Array
+  ids: jax.Array
   labels: jax.Array
 
 
@@ -72,7 +72,7 @@ def make_step(
       keys, moved_stats = network.forward(state.target, both)
       key_a, key_b = jax.lax.stop_gradient(jnp.split(keys.projection, 2))
       moved = {"params": state.target["params"], "batch_stats": moved_stats}
-    pair = Views(query_a, query_b, key_a, key_b, batch.index, batch.labels)
+    pair = Views(query_a, query_b, key_a, key_b, batch.ids, batch.labels)
     values, objective_state, metrics = objective.loss(
       params["objective"], pair, state.objective, loss_key
     )
@@ -106,11 +106,9 @@ def _augmented(key: jax.Array, batch: Batch, recipes: Recipes) -> jax.Array:
   """First views, then second views: float [2n, h, w, c], normalised."""
   images = batch.images.astype(jnp.float32) / 255
   first, second = views.keyed_views(
-    key, batch.index, images, recipes.first, recipes.second
+    key, batch.ids, images, recipes.first, recipes.second
   )
-  return views.normalise(
-    jnp.concatenate([first, second]), recipes.mean, recipes.std
-  )
+  return views.normalise(jnp.concatenate([first, second]), recipes.mean, recipes.std)
 
 
 def _watch(query: jax.Array, key: jax.Array) -> dict[str, Any]:

@@ -20,9 +20,7 @@ def accept_any_checksum(monkeypatch, name):
     )
     for form in recipe.forms
   )
-  monkeypatch.setitem(
-    builders.RECIPES, name, dataclasses.replace(recipe, forms=forms)
-  )
+  monkeypatch.setitem(builders.RECIPES, name, dataclasses.replace(recipe, forms=forms))
 
 
 def write_idx(path, values):

@@ -75,9 +75,7 @@ def test_chance_is_the_loss_of_equal_embeddings(name, method):
 def test_sogclr_weighs_by_a_plain_moving_average_and_draws_nothing():
   objective = build_objective(objective_config(name="sogclr"), "simclr")
   state = objective.init(N, D)
-  outcomes = [
-    objective.loss({}, views(), state, jax.random.key(k))[0] for k in (0, 1)
-  ]
+  outcomes = [objective.loss({}, views(), state, jax.random.key(k))[0] for k in (0, 1)]
   np.testing.assert_array_equal(*outcomes)
   _, state, _ = objective.loss({}, views(0), state, jax.random.key(0))
   before = np.exp(state.log_v)

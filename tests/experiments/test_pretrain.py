@@ -34,7 +34,9 @@ def finished_run(tmp_path_factory):
 
 def test_a_run_leaves_records_report_and_a_probe(finished_run):
   config, workdir, final = finished_run
-  assert record.read_json(f"{workdir}/summary.json")["probe/top1"] == final["probe/top1"]
+  assert (
+    record.read_json(f"{workdir}/summary.json")["probe/top1"] == final["probe/top1"]
+  )
   assert 0 <= final["probe/top1"] <= 1 and final["train/step"] == 8
   assert len(losses(workdir)) == 8 and np.all(np.isfinite(losses(workdir)))
   page = pathlib.Path(workdir, "report.html").read_text(encoding="utf-8")

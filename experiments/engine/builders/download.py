@@ -52,7 +52,9 @@ def _fetch_file(file: File, path: pathlib.Path, name: str) -> None:
       )
     part.rename(path)
   except (OSError, ValueError, http.client.HTTPException) as error:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    answered = isinstance(error, urllib.error.HTTPError)
+    unreachable = isinstance(error, urllib.error.URLError) and not answered
+    reason = error.reason if unreachable else error
     raise errors.UserError(
       f"could not download {file.url} ({reason}){_remedy(name)}"
     ) from error
