@@ -85,6 +85,16 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
     raise ValueError(f"unknown preset '{preset}'; known: {', '.join(PRESETS)}")
   config = ml_collections.ConfigDict()
   config.seed = 0
+  # Which of the sweeps below, in the order of the report.
+  config.run = (
+    "random",
+    "trained",
+    "closed_form",
+    "temperature",
+    "shape",
+    "visits",
+    "controls",
+  )
   # Problems that every sweep is repeated on: intervals are over these.
   config.problem_seeds = 5
   # Cells measured at the same time.
@@ -192,10 +202,7 @@ def _shrink(config):
   config.train_steps = 20
   config.visits, config.batch = 5, 8
   config.chains, config.max_gradients = 8, 512
-  few = ("info_nce", "decoupled", "running", "exact_1")
-  config.sweeps = ml_collections.ConfigDict(
-    {
-      "random": _sweep("clusters", "batch", (4, 8), few),
-      "closed_form": _sweep("gaussian", "batch", (4, 8), few),
-    }
-  )
+  few = ("info_nce", "decoupled", "running", "exact")
+  config.run = ("random", "closed_form")
+  config.sweeps.random = _sweep("clusters", "batch", (8,), few)
+  config.sweeps.closed_form = _sweep("gaussian", "batch", (8,), few)

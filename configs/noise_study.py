@@ -46,6 +46,8 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
   config.tails = (1.0, 8.0, 32.0)
   config.batch = 32
   config.negatives = 16
+  # Of each anchor for its running normaliser only: a forward pass without gradient.
+  config.extra_negatives = 0
   config.steps = 4000
   config.records = 100
   config.init_scale = 0.5

@@ -261,7 +261,7 @@ class Bias(NamedTuple):
     high: square root of `squared` + 2 errors; an upper limit where bias is near 0.
     squared: unbiased estimate of |E g - g*|^2; negative in half of the cases where
       there is no bias.
-    squared_error: its standard error.
+    squared_error: its standard error; up to 40 % too large where the bias is small.
     null_error: the standard error that it would have without bias.
     mean_error: Monte-Carlo error of the mean, the root of its total variance.
   """

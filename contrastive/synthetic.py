@@ -154,36 +154,52 @@ def relative_variance(
   return jnp.expm1(second - 2 * exact_log_normalizer(problem, critic, sd))
 
 
-def draw_rows(
-  key: jax.Array,
+class Draws(NamedTuple):
+  """What is random in a batch of n anchors, whatever the critic and the noise level.
+
+  Attributes:
+    negative: [n, m, d] negatives of each anchor.
+    error: [n, m + 1] standard normal errors, the positive's first.
+  """
+
+  negative: jax.Array
+  error: jax.Array
+
+
+def draw_batch(key: jax.Array, problem: Problem, n: int, negatives: int) -> Draws:
+  """Draws `negatives` >= 1 negatives, and the errors, for each of n anchors."""
+  key_negative, key_error = jax.random.split(key)
+  return Draws(
+    _draw_negatives(key_negative, problem, (n, negatives)),
+    jax.random.normal(key_error, (n, negatives + 1)),
+  )
+
+
+def batch_rows(
   problem: Problem,
   critic: jax.Array,
   index: jax.Array,
-  *,
-  negatives: int,
+  draws: Draws,
   sd: jax.Array | float = 0.0,
 ) -> Rows:
-  """Logits of a batch of anchors with negatives and errors drawn for each of them.
+  """Logits of a batch of anchors, with gradient to the critic.
 
   Args:
-    key: typed PRNG key of the batch.
     problem: anchors in d dimensions.
-    critic: [d, d] A, with gradient.
-    index: [b] numbers of the anchors.
-    negatives: m >= 1 negatives of each anchor.
+    critic: [d, d] A.
+    index: [n] numbers of the anchors.
+    draws: of n anchors and m negatives.
     sd: standard deviation >= 0 of the error added to each similarity.
 
   Returns:
-    Rows of b anchors and m negatives.
+    Rows of n anchors and m negatives.
   """
-  key_negative, key_error, key_positive = jax.random.split(key, 3)
   query = jnp.matmul(problem.anchors[index], critic, precision=_HIGHEST)
   positive = jnp.sum(query * problem.positives[index], axis=-1)
-  drawn = _draw_negatives(key_negative, problem, (index.shape[0], negatives))
-  negative = jnp.einsum("nd,nmd->nm", query, drawn, precision=_HIGHEST)
+  negative = jnp.einsum("nd,nmd->nm", query, draws.negative, precision=_HIGHEST)
   return Rows(
-    positive + sd * jax.random.normal(key_positive, positive.shape),
-    negative + sd * jax.random.normal(key_error, negative.shape),
+    positive + sd * draws.error[:, 0],
+    negative + sd * draws.error[:, 1:],
     jnp.ones(negative.shape, bool),
   )
 

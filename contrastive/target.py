@@ -11,7 +11,7 @@ def ema(target, online, decay: jax.Array | float):
     target: pytree of arrays. Keep it in float32: at decay 0.999 an update is below
       bfloat16's resolution and would be lost.
     online: pytree of the same structure.
-    decay: in [0, 1]; 0 copies.
+    decay: in [0, 1]; 1 keeps the target, 0 copies online (up to rounding).
 
   Returns:
     The new target, in float32 or wider. Leaves that are not floating point (counters,

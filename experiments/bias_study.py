@@ -101,7 +101,8 @@ def objectives_of(config) -> dict[str, bias.Objective]:
 def tasks_of(config, objectives: dict[str, bias.Objective]) -> list[Task]:
   """All cells, problem by problem, so that neighbours differ in their programs."""
   tasks = []
-  for sweep, spec in config.sweeps.items():
+  for sweep in config.run:
+    spec = config.sweeps[sweep]
     chosen = {name: objectives[name] for name in spec.objectives}
     places = [{spec.vary: value} for value in spec.grid]
     if spec.vary == "shape":
@@ -231,9 +232,11 @@ def _check(config, objectives) -> None:
   for name in ("concentration", "spread", "fraction", "negligible", "learning_rate"):
     if config[name] <= 0:
       raise UsageError(f"{name} must be positive, not {config[name]}")
-  if not config.sweeps:
-    raise UsageError("no sweep chosen; configs/bias_study.py lists them")
-  for name in config.sweeps:
+  if not config.run:
+    raise UsageError(f"no sweep chosen; known: {', '.join(config.sweeps)}")
+  for name in config.run:
+    if name not in config.sweeps:
+      raise unknown("sweep", name, config.sweeps)
     _check_sweep(config, name, objectives)
 
 

@@ -87,30 +87,36 @@ def problem_of(config: ml_collections.ConfigDict, setup: str) -> synthetic.Probl
 
 
 def _run_cells(config, tables, recorder) -> list[noise_report.Cell]:
-  sizes = _sizes(config)
-  keys = jax.random.split(
-    jax.random.fold_in(jax.random.key(config.seed), 1), config.runs
-  )
-  cells = []
-  total = len(config.setups) * len(config.objectives) * len(config.noise)
-  for setup in config.setups:
-    problem = problem_of(config, setup)
-    for name in config.objectives:
-      objective = noise_trials.OBJECTIVES[name]
-      train = noise_trials.make_train(objective, sizes)
-      program = jax.jit(jax.vmap(train, in_axes=(None, 0, None, None, None)))
-      for sd in config.noise:
-        start = time.perf_counter()
-        rate, smoothing = tuned_at(config, objective, tables[setup][name], sd)
-        records = program(problem, keys, sd, rate, smoothing)
-        records = {k: np.asarray(v, np.float64) for k, v in records.items()}
-        cell = noise_report.Cell(setup, sd, name, rate, smoothing, records)
-        cells.append(cell)
-        _record(recorder, cell, config)
-        said = noise_report.cell_line(cell, config.tolerance)
-        seconds = time.perf_counter() - start
-        print(f"[{len(cells)}/{total}] {said}  ({seconds:.1f} s)", flush=True)
+  """Runs every objective at every level of every set-up; prints and records each."""
+  key = jax.random.fold_in(jax.random.key(config.seed), 1)
+  keys = jax.random.split(key, config.runs)
+  chosen = _objectives(config)
+  train = noise_trials.make_train(list(chosen.values()), _sizes(config))
+  program = jax.jit(jax.vmap(train, in_axes=(None, 0, None, None, None)))
+  cells: list[noise_report.Cell] = []
+  levels = [(setup, sd) for setup in config.setups for sd in config.noise]
+  for number, (setup, sd) in enumerate(levels, start=1):
+    start = time.perf_counter()
+    values = [
+      tuned_at(config, objective, tables[setup][name], sd)
+      for name, objective in chosen.items()
+    ]
+    rates, smoothings = np.float32(values).T
+    records = program(problem_of(config, setup), keys, sd, rates, smoothings)
+    records = {k: np.asarray(v, np.float64) for k, v in records.items()}
+    for o, name in enumerate(chosen):
+      own = {k: v[:, o] for k, v in records.items()}
+      cell = noise_report.Cell(setup, sd, name, *values[o], own)
+      cells.append(cell)
+      _record(recorder, cell, config)
+      print(noise_report.cell_line(cell, config.tolerance), flush=True)
+    seconds = time.perf_counter() - start
+    print(f"[{number}/{len(levels)}] {seconds:.1f} s", flush=True)
   return cells
+
+
+def _objectives(config) -> dict[str, noise_trials.Objective]:
+  return {name: noise_trials.OBJECTIVES[name] for name in config.objectives}
 
 
 def _record(recorder, cell, config):
@@ -132,16 +138,17 @@ def _tune(config, workdir) -> dict:
     problems = [
       SETUPS[setup](jax.random.fold_in(key, i), config) for i in range(tuning.problems)
     ]
-    tables[setup] = {}
-    for name in config.objectives:
-      objective = noise_trials.OBJECTIVES[name]
-      best = noise_tuning.tune(
-        objective, sizes, problems, key, config.noise, tuning.trials, tuning.rates
-      )
-      tables[setup][name] = best
-      found = ", ".join(
-        f"({b.sd:g}, {b.learning_rate:g}, {b.smoothing:g})" for b in best
-      )
+    tables[setup] = noise_tuning.tune(
+      _objectives(config),
+      sizes,
+      problems,
+      key,
+      config.noise,
+      tuning.trials,
+      tuning.rates,
+    )
+    for name, best in tables[setup].items():
+      found = ", ".join(str((b.sd, b.learning_rate, b.smoothing)) for b in best)
       print(f'tuned {setup}: "{name}": ({found}),', flush=True)
   plain = {
     setup: {name: [b._asdict() for b in best] for name, best in table.items()}
@@ -183,6 +190,7 @@ def _sizes(config) -> noise_trials.Sizes:
     batch=config.batch,
     negatives=config.negatives,
     init_scale=config.init_scale,
+    extra_negatives=config.extra_negatives,
   )
 
 
@@ -202,6 +210,10 @@ def _check(config) -> None:
   if not config.noise or min(config.noise) < 0:
     raise errors.UsageError(
       f"noise lists standard deviations of at least 0, not {tuple(config.noise)}"
+    )
+  if config.extra_negatives < 0:
+    raise errors.UsageError(
+      f"extra_negatives must be at least 0, not {config.extra_negatives}"
     )
   if config.steps % config.records:
     raise errors.UsageError(

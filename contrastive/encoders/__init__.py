@@ -6,6 +6,8 @@ Only batch normalisation looks at `train` and keeps state, in "batch_stats".
 
 from contrastive.encoders.mlp import MLP
 from contrastive.encoders.resnet import (
+  BasicBlock,
+  Bottleneck,
   ResNet,
   resnet18,
   resnet34,
@@ -16,6 +18,8 @@ from contrastive.encoders.vit import ViT, vit_base, vit_micro, vit_small, vit_ti
 
 __all__ = [
   "MLP",
+  "BasicBlock",
+  "Bottleneck",
   "ResNet",
   "ViT",
   "resnet18",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.engine import bias_problems, curves, record, report
+from experiments.engine import bias_problems, bias_trials, curves, record, report
 
 _TITLES = {
   "random": "Random encoder",
@@ -41,9 +41,8 @@ _BIAS_LINES = (
 )
 _SD_LINES = ("info_nce", "decoupled", "minibatch_1", "running", "exact", "exact_1")
 
-# Float32 rounding of the gradients, in units of the attraction.
-_ROUNDING = 1e-4
-# A squared bias below so many of its standard errors is called consistent with zero.
+# A squared bias below so many of the standard errors that it would have without bias is
+# called consistent with zero.
 _ERRORS = 3.0
 
 
@@ -109,7 +108,8 @@ def summarise(rows: list[dict[str, Any]], config) -> dict[str, Any]:
     config: the study's config.
   """
   sweeps: dict[str, Any] = {}
-  for name, spec in config.sweeps.items():
+  for name in config.run:
+    spec = config.sweeps[name]
     own = [r for r in rows if r["sweep"] == name]
     grid = [float(value) for value in spec.grid]
     objectives = {}
@@ -148,6 +148,7 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
   column = lambda name: np.array([r[name] for r in rows], np.float64)
   squared = float(column("squared").mean())
   squared_error = float(np.sqrt(np.mean(column("squared_error") ** 2) / count))
+  null_error = float(np.sqrt(np.mean(column("null_error") ** 2) / count))
   limit = float(np.sqrt(max(squared, 0.0) + 2 * squared_error))
   settled = [r["settled"] for r in rows]
   return {
@@ -156,7 +157,8 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
     "error": float(np.sqrt(np.mean(column("error") ** 2) / count)),
     "squared": squared,
     "squared_error": squared_error,
-    "zero": bool(squared <= _ERRORS * squared_error or limit <= _ROUNDING),
+    "null_error": null_error,
+    "zero": bool(squared <= _ERRORS * null_error or limit <= bias_trials.ROUNDING),
     "limit": limit,
     "plain": float(np.sqrt(max(column("plain_squared").mean(), 0.0))),
     "plain_error": float(np.sqrt(np.mean(column("plain_error") ** 2) / count)),
@@ -181,7 +183,9 @@ def conclusions(summary: dict[str, Any]) -> list[str]:
   said = []
   # Where nothing is left to chance (B = N), nobody has a bias.
   informative = {
-    name: [(p, y) for p, y in pairs if y is not None and y["limit"] > _ROUNDING]
+    name: [
+      (p, y) for p, y in pairs if y is not None and y["limit"] > bias_trials.ROUNDING
+    ]
     for name, pairs in cells.items()
   }
   zero, rest = [], []
@@ -240,7 +244,7 @@ def table(sweep: dict[str, Any], quantity: str) -> tuple[list[str], list[list[An
 
 
 def _bias_text(place: dict[str, Any]) -> str:
-  if place["limit"] <= _ROUNDING:
+  if place["limit"] <= bias_trials.ROUNDING:
     return "0"
   if place["zero"]:
     return f"0 (< {place['limit']:.2g})"
@@ -312,7 +316,7 @@ def _series(sweep, name, runs) -> curves.Series:
   objective = sweep["objectives"][name]
   values = np.array([place[runs] for place in objective["places"]], np.float64).T
   if runs == "bias_runs":
-    zero = [place["limit"] <= _ROUNDING for place in objective["places"]]
+    zero = [place["limit"] <= bias_trials.ROUNDING for place in objective["places"]]
     values = np.where(np.array(zero)[None, :], np.nan, values)
   return curves.Series(objective["label"], np.array(sweep["grid"]), values)
 
@@ -323,7 +327,7 @@ def _guides(sweep, x) -> list[tuple[str, Any, Any]]:
   exact = sweep["objectives"].get("exact")
   if exact is not None:
     limits = np.array([place["limit"] for place in exact["places"]])
-    keep = limits > _ROUNDING
+    keep = limits > bias_trials.ROUNDING
     if keep.any():
       guides.append(("exact u is below", x[keep], limits[keep]))
   decoupled = sweep["objectives"].get("decoupled")

@@ -21,6 +21,9 @@ from experiments.engine.bias_problems import Family, Problem
 
 Objectives = tuple[bias.Objective, ...]
 
+# Float32 rounding of a gradient, in units of the attraction's norm: zero up to this.
+ROUNDING = 1e-4
+
 # Numbers a chunk of chains may keep in memory at once.
 _CHUNK = 1 << 20
 
@@ -337,13 +340,18 @@ def _cells(objectives, sums, batches, truth, yardstick, limits) -> dict[str, Cel
   square = sums.square.mean(axis=0) / batches / unit**2
   found = {}
   for i, name in enumerate(objectives):
+    length = float(np.linalg.norm(exact[i]))
     average = plain[:, i].mean(axis=0)
     found[name] = Cell(
       bias=bias.split_half_bias(paired[:, i]),
       plain=bias.split_half_bias(plain[:, i], exact[i]),
       sd=float(np.sqrt(max(square[i] - average @ average, 0.0))),
-      cosine=bias.mean_cosine(paired[:, i] + exact[i], exact[i]),
-      exact_norm=float(np.linalg.norm(exact[i])),
+      cosine=(
+        bias.mean_cosine(paired[:, i] + exact[i], exact[i])
+        if length > ROUNDING
+        else float("nan")
+      ),
+      exact_norm=length,
       gradients=batches * plain.shape[0],
       settled="budget",
     )

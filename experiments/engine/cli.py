@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.engine import errors
@@ -95,6 +95,9 @@ def guard(main: Callable[[Sequence[str]], None]) -> None:
   use_compilation_cache()
 
   def guarded(argv):
+    if flags.FLAGS["verbosity"].using_default_value:
+      # Libraries log what they do at info level; the progress line would drown in it.
+      logging.set_verbosity(logging.WARNING)
     try:
       main(argv)
     except KeyboardInterrupt:

@@ -47,7 +47,7 @@ class Settings:
 
   seed: int = 0
   probe: bool = True
-  probe_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+  probe_grid: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
   probe_validation: float = 0.2
   knn: bool = True
   knn_ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100, 200)

@@ -1,11 +1,11 @@
-"""Trials of the noise study: one objective, one noise level, many runs in one program.
+"""Trials of the noise study: every objective from one start on the same draws.
 
 A trial trains the critic of a `contrastive.synthetic` problem by Adam on minibatches,
-with the library's own objectives. Noise level, learning rate and smoothing are traced,
-so that one compiled program serves all levels and the tuning.
+with the library's own objectives. Noise level, learning rates and smoothings are
+traced, so that one compiled program serves all levels, and vmap all initialisations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,6 +23,8 @@ class Batch(NamedTuple):
     rows: logits of the batch's anchors, as functions of the critic.
     index: [b] numbers of the anchors.
     key: of the auxiliary variables.
+    estimate: [b] log s_hat without gradient, over all negatives of the batch: those of
+      the rows and the extra ones that only the normaliser sees.
     exact: [b] log normalisers over all negatives: the oracle's knowledge.
     smoothing: [] the objective's tuned number, if it has one.
   """
@@ -30,6 +32,7 @@ class Batch(NamedTuple):
   rows: Rows
   index: jax.Array
   key: jax.Array
+  estimate: jax.Array
   exact: jax.Array
   smoothing: jax.Array
 
@@ -63,6 +66,8 @@ class Sizes(NamedTuple):
     batch: anchors of a minibatch; divides the number of anchors.
     negatives: of each anchor, drawn anew at each step.
     init_scale: standard deviation of the initial critic's entries.
+    extra_negatives: of each anchor for its running normaliser only: a forward pass
+      without gradient.
   """
 
   steps: int
@@ -70,6 +75,7 @@ class Sizes(NamedTuple):
   batch: int
   negatives: int
   init_scale: float
+  extra_negatives: int = 0
 
 
 def _info_nce(batch, state):
@@ -88,7 +94,7 @@ def _sogclr(weight: float | None) -> Loss:
     state, log_v = normalizer.update(
       state,
       batch.index,
-      augmented.log_normalizer(batch.rows),
+      batch.estimate,
       smoothing=traced if weight is None else weight,
       boost=False,
     )
@@ -110,7 +116,7 @@ def _running(shape: float | None) -> Loss:
     state, log_v = normalizer.update(
       state,
       batch.index,
-      augmented.log_normalizer(batch.rows),
+      batch.estimate,
       # decreasing(numerator) for a traced numerator.
       smoothing=lambda visit: unit(visit / batch.smoothing),
     )
@@ -146,50 +152,81 @@ OBJECTIVES = {
 }
 
 
-def make_train(objective: Objective, sizes: Sizes) -> Callable:
-  """Builds `train(problem, key, sd, learning_rate, smoothing)` of one run.
+class Learner(NamedTuple):
+  """State of one objective's run."""
 
-  The function is pure and may be vmapped over any argument. It returns the records
-  [records + 1] of `synthetic.recovery`, the first of them at the start.
+  critic: jax.Array
+  moments: optax.OptState
+  normalizers: normalizer.Normalizer
+
+
+def make_train(objectives: Sequence[Objective], sizes: Sizes) -> Callable:
+  """Builds `train(problem, key, sd, rates, smoothings)`: a run of each objective.
+
+  All o objectives start from the same critic and see the same anchors, negatives and
+  errors, so that they compare in pairs, and the draws, which cost more than the
+  losses, are made once. Rates and smoothings are [o]. The function is pure and may be
+  vmapped over any argument. It returns the records [o, records + 1] of
+  `synthetic.recovery`, the first of them at the start.
   """
   adam = optax.scale_by_adam()
   decay = optax.cosine_decay_schedule(1.0, sizes.steps)
+  compare = jax.vmap(synthetic.recovery, in_axes=(None, 0))
 
-  def train(problem, key, sd, learning_rate, smoothing):
+  def train(problem, key, sd, rates, smoothings):
     anchors, width = problem.anchors.shape
     key_init, key_order, key_steps = jax.random.split(key, 3)
 
-    def loss_fn(critic, state, index, key):
-      key_rows, key_noise = jax.random.split(key)
-      rows = synthetic.draw_rows(
-        key_rows, problem, critic, index, negatives=sizes.negatives, sd=sd
-      )
-      exact = synthetic.exact_log_normalizer(problem, critic, sd)[index]
-      batch = Batch(rows, index, key_noise, exact, smoothing)
-      loss, state = objective.loss(batch, state)
-      return jnp.mean(loss), state
+    def advance(objective, learner, index, draws, key, rate, smoothing):
+      def loss_fn(critic):
+        batch = _look(problem, critic, index, draws, sd, sizes, key, smoothing)
+        loss, normalizers = objective.loss(batch, learner.normalizers)
+        return jnp.mean(loss), normalizers
 
-    def step(carry, number):
-      critic, moments, state = carry
+      gradient, normalizers = jax.grad(loss_fn, has_aux=True)(learner.critic)
+      update, moments = adam.update(gradient, learner.moments)
+      return Learner(learner.critic - rate * update, moments, normalizers)
+
+    def step(learners, number):
       index = epoch_batch(key_order, number, anchors, sizes.batch)
-      key = jax.random.fold_in(key_steps, number)
-      gradient, state = jax.grad(loss_fn, has_aux=True)(critic, state, index, key)
-      update, moments = adam.update(gradient, moments)
-      critic = critic - learning_rate * decay(number) * update
-      return (critic, moments, state), None
+      key_draw, key_noise = jax.random.split(jax.random.fold_in(key_steps, number))
+      total = sizes.negatives + sizes.extra_negatives
+      draws = synthetic.draw_batch(key_draw, problem, sizes.batch, total)
+      now = rates * decay(number)
+      learners = tuple(
+        advance(objective, learners[i], index, draws, key_noise, now[i], smoothings[i])
+        for i, objective in enumerate(objectives)
+      )
+      return learners, None
 
-    def stretch(carry, number):
+    def stretch(learners, number):
       length = sizes.steps // sizes.records
-      carry, _ = jax.lax.scan(step, carry, number * length + jnp.arange(length))
-      return carry, synthetic.recovery(problem, carry[0])
+      steps = number * length + jnp.arange(length)
+      learners, _ = jax.lax.scan(step, learners, steps)
+      return learners, compare(problem, jnp.stack([one.critic for one in learners]))
 
     critic = sizes.init_scale * jax.random.normal(key_init, (width, width))
-    carry = (critic, adam.init(critic), normalizer.init(anchors))
-    start = synthetic.recovery(problem, critic)
-    _, records = jax.lax.scan(stretch, carry, jnp.arange(sizes.records))
-    return jax.tree.map(lambda a, b: jnp.append(a[None], b), start, records)
+    learner = Learner(critic, adam.init(critic), normalizer.init(anchors))
+    start = compare(problem, jnp.stack([critic] * len(objectives)))
+    _, records = jax.lax.scan(
+      stretch, (learner,) * len(objectives), jnp.arange(sizes.records)
+    )
+    join = lambda first, rest: jnp.concatenate([first[None], rest]).T
+    return jax.tree.map(join, start, records)
 
   return train
+
+
+def _look(problem, critic, index, draws, sd, sizes, key, smoothing) -> Batch:
+  """What a loss sees of a batch; only the first negatives carry a gradient."""
+  m = sizes.negatives
+  own = synthetic.Draws(draws.negative[:, :m], draws.error[:, : m + 1])
+  rows = synthetic.batch_rows(problem, critic, index, own, sd)
+  frozen = jax.lax.stop_gradient(critic)
+  wide = synthetic.batch_rows(problem, frozen, index, draws, sd)
+  exact = synthetic.exact_log_normalizer(problem, frozen, sd)[index]
+  estimate = augmented.log_normalizer(wide)
+  return Batch(rows, index, key, estimate, exact, smoothing)
 
 
 def epoch_batch(key, step, anchors, batch):

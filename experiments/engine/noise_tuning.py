@@ -7,7 +7,7 @@ problems that the study does not use. Tuning at each level by itself, by a crite
 that knows the optimum, favours the baselines if anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -58,43 +58,44 @@ def trials(
 
 
 def tune(
-  objective: noise_trials.Objective,
+  objectives: Mapping[str, noise_trials.Objective],
   sizes: noise_trials.Sizes,
   problems: Sequence[synthetic.Problem],
   key: jax.Array,
   levels: Sequence[float],
   count: int,
   rates: tuple[float, float],
-) -> list[Tuned]:
-  """Best learning rate and smoothing of one objective at each noise level.
+) -> dict[str, list[Tuned]]:
+  """Best learning rate and smoothing of each objective at each noise level.
 
   Args:
-    objective: what to tune.
+    objectives: what to tune, by name.
     sizes: of a trial.
-    problems: one run on each for each trial, all from the same initial critics.
+    problems: one run on each for each trial.
     key: typed PRNG key of the runs.
     levels: standard deviations of the injected error.
-    count: trials at each level.
+    count: trials of each objective at each level.
     rates: smallest and largest learning rate.
 
   Returns:
-    One entry for each level.
+    Name -> one entry for each level.
   """
-  rate, smoothing = trials(objective, count, rates)
+  tried = [trials(objective, count, rates) for objective in objectives.values()]
+  rate, smoothing = (np.stack(part, axis=1) for part in zip(*tried, strict=True))
   stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *problems)
   keys = jax.random.split(key, len(problems))
-  run = noise_trials.make_train(objective, sizes)
-  over_problems = jax.vmap(run, in_axes=(0, 0, None, None, None))
-  over_trials = jax.vmap(over_problems, in_axes=(None, None, None, 0, 0))
-  program = jax.jit(over_trials)
-  best = []
+  train = noise_trials.make_train(list(objectives.values()), sizes)
+  over_trials = jax.vmap(train, in_axes=(None, None, None, 0, 0))
+  program = jax.jit(jax.vmap(over_trials, in_axes=(0, 0, None, None, None)))
+  best: dict[str, list[Tuned]] = {name: [] for name in objectives}
   for sd in levels:
     records = program(stacked, keys, sd, jnp.asarray(rate), jnp.asarray(smoothing))
-    error = np.mean(np.asarray(records["relative_error"])[:, :, -1], axis=1)
+    # [problems, trials, objectives, records + 1] -> [trials, objectives]
+    error = np.mean(np.asarray(records["relative_error"])[..., -1], axis=0)
     # A trial that diverged loses; argmin alone would choose its NaN.
     error = np.where(np.isfinite(error), error, np.inf)
-    i = int(np.argmin(error))
-    best.append(
-      Tuned(sd, round(float(rate[i]), 5), float(smoothing[i]), float(error[i]))
-    )
+    for o, name in enumerate(objectives):
+      i = int(np.argmin(error[:, o]))
+      chosen = round(float(rate[i, o]), 5), float(smoothing[i, o])
+      best[name].append(Tuned(sd, *chosen, float(error[i, o])))
   return best

@@ -43,9 +43,8 @@ def decode_pictures(
   Args:
     pictures: encoded.
     channels: 1 for grey, 3 for RGB; pictures of other modes are converted.
-    image_size: side of the result; pictures of other sizes are scaled (bilinear, with
-      antialiasing) until the shorter side fits, then cropped around the centre. None
-      keeps their common size.
+    image_size: side of the result; of other pictures the centre square is scaled
+      (bilinear, with antialiasing). None keeps their common size.
     name: of the data set, for errors.
 
   Returns:
@@ -104,17 +103,14 @@ def _decode(picture: bytes, mode: str, size: int | None, name: str) -> np.ndarra
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-  """Scales the shorter side to `size` and crops the centre; keeps what fits already."""
+  """Crops the centre square and scales it to `size`; keeps what fits already."""
   width, height = image.size
   if (width, height) == (size, size):
     return image
   side = min(width, height)
-  left, top = (width - side) / 2, (height - side) / 2
-  return image.resize(
-    (size, size),
-    Image.Resampling.BILINEAR,
-    box=(left, top, left + side, top + side),
-  )
+  left, top = (width - side) // 2, (height - side) // 2
+  square = image.crop((left, top, left + side, top + side))
+  return square.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def fit_probe(
   train: tables.Table,
   *,
   num_classes: int | None = None,
-  grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
+  grid: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
   validation: float = 0.2,
   seed: int = 0,
 ) -> Probe:
@@ -93,7 +93,7 @@ def fit_probe(
   standardise = tables.standardiser(train.features)
   problem = softmax_regression.pose(jnp.asarray(standardise(train.features)))
   grid = tuple(sorted(grid))
-  weights = jnp.zeros((problem.rows.shape[1], k), jnp.float32)
+  weights = jnp.zeros((k, len(problem.axes)), jnp.float32)
   c, accuracies = grid[0], np.empty(0)
   if len(grid) > 1:
     held_out = stratified_split(labels, validation, seed)
@@ -132,12 +132,12 @@ def _choose_c(problem, labels, held_out, grid, weights):
       jnp.asarray(~held_out, jnp.float32),
       c,
       weights,
-      num_classes=weights.shape[1],
+      num_classes=len(weights),
       **_SELECTION,
     )
     weights = solution.weights
     fits.append(weights)
-    guesses = np.asarray(jnp.argmax(problem.rows @ weights, axis=1))
+    guesses = np.asarray(jnp.argmax(weights @ problem.axes, axis=0))
     accuracies.append(np.mean(guesses[held_out] == labels[held_out]))
   best = int(np.argmax(accuracies))
   return grid[best], np.array(accuracies), fits[best]

@@ -9,6 +9,9 @@ the logits are Z + t X P, so a line search costs no matrix product and an iterat
 costs two. And the problem is solved in the basis of the features' principal axes, each
 scaled by the curvature that it has at even odds, 1 / sqrt(variance / k + penalty): the
 penalty does not see a rotation, and correlated features stop costing iterations.
+
+Examples run along the last axis here: with few classes, both products are twice as fast
+on a CPU with [k, d] x [d, n] as with [n, d] x [d, k].
 """
 
 import functools
@@ -28,15 +31,15 @@ _dot = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class Problem(NamedTuple):
-  """Features in their principal axes, with a column of ones for the intercept.
+  """Features along their principal axes, and an axis of ones for the intercept.
 
   Attributes:
-    rows: [n, d + 1] float32 rotated features, then ones.
-    variance: [d + 1] mean square of each column of `rows`.
+    axes: [d + 1, n] float32 rotated features, then ones.
+    variance: [d + 1] mean square along each axis.
     basis: [d, d] principal axes as columns, or None where they were not worth it.
   """
 
-  rows: jax.Array
+  axes: jax.Array
   variance: jax.Array
   basis: jax.Array | None
 
@@ -45,7 +48,7 @@ class Solution(NamedTuple):
   """A minimum, in the coordinates of a `Problem`.
 
   Attributes:
-    weights: [d + 1, k] weights of the rotated features, then the intercept.
+    weights: [k, d + 1] weights of the rotated features, then the intercept.
     objective: weighted mean loss + |W|^2 / (2 C n), in nats; n is the weights' sum.
     gradient_norm: norm of the preconditioned gradient. On 10,000 rows of Fashion-MNIST
       pixels at C = 0.1, a norm of 1e-4 left the objective 2e-7 nats above its minimum,
@@ -60,14 +63,14 @@ class Solution(NamedTuple):
 
 
 class _State(NamedTuple):
-  """What one L-BFGS step hands to the next; x is the scaled weights [d + 1, k]."""
+  """What one L-BFGS step hands to the next; x is the scaled weights [k, d + 1]."""
 
   x: jax.Array
   logits: jax.Array
   gradient: jax.Array
   objective: jax.Array
-  steps: jax.Array  # [h, d + 1, k], oldest first
-  changes: jax.Array  # [h, d + 1, k] of the gradient along `steps`
+  steps: jax.Array  # [h, k, d + 1], oldest first
+  changes: jax.Array  # [h, k, d + 1] of the gradient along `steps`
   iterations: jax.Array
   stalled: jax.Array
 
@@ -81,15 +84,15 @@ def pose(features: jax.Array) -> Problem:
   if d <= _ROTATE_UP_TO:
     _, basis = jnp.linalg.eigh(_dot(features.T, features) / n)
     features = _dot(features, basis)
-  rows = jnp.concatenate([features, jnp.ones((n, 1), jnp.float32)], axis=1)
-  return Problem(rows, jnp.mean(jnp.square(rows), axis=0), basis)
+  axes = jnp.concatenate([features.T, jnp.ones((1, n), jnp.float32)])
+  return Problem(axes, jnp.mean(jnp.square(axes), axis=1), basis)
 
 
 def unrotate(problem: Problem, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Weights [d, k] and intercept [k] for the features that were given to `pose`."""
   if problem.basis is None:
-    return weights[:-1], weights[-1]
-  return _dot(problem.basis, weights[:-1]), weights[-1]
+    return weights[:, :-1].T, weights[:, -1]
+  return _dot(problem.basis, weights[:, :-1].T), weights[:, -1]
 
 
 def _direction(state: _State) -> jax.Array:
@@ -165,40 +168,40 @@ def minimise(
   """Fits softmax regression; one compiled program for any C and any subset of rows.
 
   Args:
-    problem: n rotated rows from `pose`.
+    problem: n rotated examples, from `pose`.
     labels: [n] integers below `num_classes`.
     weight: [n] weight of each row's loss, 0 for a row that is not to be learnt from.
     inverse_penalty: C of the objective, a scalar > 0.
-    initial: [d + 1, k] weights to begin with; zeros, or a neighbour's solution.
+    initial: [k, d + 1] weights to begin with; zeros, or a neighbour's solution.
     num_classes: k.
     tolerance: bound on `Solution.gradient_norm` at which it stops.
     max_iterations: bound on the number of steps.
   """
-  rows = problem.rows
+  axes = problem.axes
   total = jnp.sum(weight)
-  share = (weight / total)[:, None]
-  penalised = jnp.ones((rows.shape[1], 1), jnp.float32).at[-1].set(0)
+  share = (weight / total)[None, :]
+  penalised = jnp.ones((1, axes.shape[0]), jnp.float32).at[0, -1].set(0)
   penalty = penalised / (inverse_penalty * total)
   # At even odds the Hessian is (I - 1/k) / k times the second moments.
-  scale = jax.lax.rsqrt(problem.variance[:, None] / num_classes + penalty + 1e-12)
-  target = share * jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+  scale = jax.lax.rsqrt(problem.variance[None, :] / num_classes + penalty + 1e-12)
+  target = share * jax.nn.one_hot(labels, num_classes, axis=0)
 
   def value_and_gradient(x, logits):
     weights = scale * x
-    log_p = jax.nn.log_softmax(logits)
+    log_p = jax.nn.log_softmax(logits, axis=0)
     objective = -jnp.sum(target * log_p) + jnp.sum(penalty * weights**2) / 2
     residual = share * jnp.exp(log_p) - target
-    gradient = scale * (_dot(rows.T, residual) + penalty * weights)
+    gradient = scale * (_dot(residual, axes.T) + penalty * weights)
     return objective, gradient
 
   def step(state: _State) -> _State:
     direction = _direction(state)
     slope = jnp.vdot(state.gradient, direction)
     weights, heading = scale * state.x, scale * direction
-    slide = _dot(rows, heading)
+    slide = _dot(heading, axes)
 
     def along(t):
-      log_p = jax.nn.log_softmax(state.logits + t * slide)
+      log_p = jax.nn.log_softmax(state.logits + t * slide, axis=0)
       moved = weights + t * heading
       value = -jnp.sum(target * log_p) + jnp.sum(penalty * moved**2) / 2
       pull = jnp.sum((share * jnp.exp(log_p) - target) * slide)
@@ -225,7 +228,7 @@ def minimise(
     return (norm > tolerance) & (state.iterations < max_iterations) & ~state.stalled
 
   x = initial / scale
-  logits = _dot(rows, initial)
+  logits = _dot(initial, axes)
   objective, gradient = value_and_gradient(x, logits)
   memory = jnp.zeros((_HISTORY, *x.shape), jnp.float32)
   state = jax.lax.while_loop(

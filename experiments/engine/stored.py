@@ -55,8 +55,11 @@ def read_encoded(folder: pathlib.Path, split: str) -> Encoded:
   pictures.require_memory(size, builder.name)
   try:
     examples = source.__getitems__(range(len(source)))
-  except RuntimeError as error:  # what ArrayRecord raises for any damage
-    raise errors.UserError(_blame(folder, name, error)) from error
+  except RuntimeError as error:  # what ArrayRecord raises for any damage but one
+    raise errors.UserError(_blame(whole, error)) from error
+  # A file cut to its first block of 64 KiB reads as one without records, silently.
+  if any(example["label"] is None for example in examples):
+    raise errors.UserError(_blame(whole, "records are missing"))
   return Encoded(
     pictures=[example["image"] for example in examples],
     labels=np.array([example["label"] for example in examples], np.int32),
@@ -65,16 +68,17 @@ def read_encoded(folder: pathlib.Path, split: str) -> Encoded:
   )
 
 
-def _blame(folder: pathlib.Path, split: str, error: Exception) -> str:
-  """Names the file that cannot be read."""
+def _blame(split: tfds.core.SplitInfo, reason: object) -> str:
+  """Names the file that cannot be read, or holds fewer records than it should."""
   from array_record.python import array_record_module
 
-  shards = sorted(folder.glob(f"*-{split}.array_record-*"))
-  for shard in shards:
+  for path, count in zip(split.filepaths, split.shard_lengths, strict=True):
     try:
-      reader = array_record_module.ArrayRecordReader(str(shard))
-      reader.read_all()
+      reader = array_record_module.ArrayRecordReader(str(path))
+      whole = len(reader.read_all()) == count
       reader.close()
-    except RuntimeError as fault:
-      return f"{shard} is damaged or cut short; prepare the data set again ({fault})"
-  return f"a file of split '{split}' in {folder} cannot be read ({error})"
+    except RuntimeError:
+      whole = False
+    if not whole:
+      return f"{path} is damaged or cut short ({reason}); prepare the data set again"
+  return f"split '{split.name}' cannot be read ({reason}); prepare the data set again"

@@ -61,20 +61,20 @@ def test_the_mean_over_draws_of_the_minibatch_form_is_decoupleds_gradient(shape)
 
 
 def test_the_exact_rate_makes_minibatches_unbiased_and_decoupled_is_biased():
-  """One anchor, 60 candidates, 3 a minibatch: full gradient -1 + softmax average."""
+  """One anchor, 60 candidates, 3 a minibatch: exact gradient by softmax."""
   full, size, draws, dim = 60, 3, 60_000, 3
   rng = np.random.default_rng(0)
   keys = rng.standard_normal((full, dim)).astype(np.float32)
   anchor = jnp.array([1.0, -0.5, 2.0])
   positive = jnp.array([0.3, 0.1, 0.2])
-  logits = np.asarray(keys @ anchor, np.float64)
+  logits = keys.astype(np.float64) @ np.asarray(anchor)
   share = np.exp(logits) / np.exp(logits).sum()
   exact_gradient = share @ keys - positive
   log_s = jnp.log(jnp.mean(jnp.exp(keys @ anchor)))
 
   def one(key, decoupled):
     pick, draw = jax.random.split(key)
-    chosen = keys[jax.random.choice(pick, full, (size,), replace=False)]
+    chosen = jnp.asarray(keys)[jax.random.choice(pick, full, (size,), replace=False)]
 
     def loss(anchor):
       r = Rows(

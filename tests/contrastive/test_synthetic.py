@@ -11,7 +11,7 @@ PROBLEMS = {
   "heavy_tails": synthetic.heavy_tailed_problem(KEY),
 }
 exact_loss = jax.jit(synthetic.exact_loss)
-draw_rows = jax.jit(synthetic.draw_rows, static_argnames="negatives")
+draw_batch = jax.jit(synthetic.draw_batch, static_argnums=(2, 3))
 recovery = jax.jit(synthetic.recovery)
 both = pytest.mark.parametrize("name", list(PROBLEMS))
 
@@ -50,7 +50,8 @@ def test_drawn_rows_have_the_exact_normaliser_as_their_mean(name):
   problem, sd = PROBLEMS[name], 0.5
   # Half the optimum: light enough tails for an honest standard error.
   critic, index = problem.optimum / 2, jnp.arange(4)
-  rows = draw_rows(KEY, problem, critic, index, negatives=100_000, sd=sd)
+  draws = draw_batch(KEY, problem, 4, 100_000)
+  rows = synthetic.batch_rows(problem, critic, index, draws, sd)
   exact = synthetic.exact_log_normalizer(problem, critic, sd)
   spread = synthetic.relative_variance(problem, critic, sd)
   for i in range(4):
@@ -83,7 +84,8 @@ def test_heavy_tailed_features_have_unit_variance_and_their_kurtosis():
 def test_error_is_added_to_positives_with_its_standard_deviation():
   problem = PROBLEMS["gaussian"]
   index = jnp.zeros(20_000, jnp.int32)
-  rows = draw_rows(KEY, problem, problem.optimum, index, negatives=1, sd=2.0)
+  draws = draw_batch(KEY, problem, 20_000, 1)
+  rows = synthetic.batch_rows(problem, problem.optimum, index, draws, 2.0)
   noise = np.asarray(rows.positive, np.float64)
   expected = problem.anchors[0] @ problem.optimum @ problem.positives[0]
   assert abs(noise.mean() - expected) < four_errors(noise)

@@ -11,13 +11,21 @@ from contrastive import synthetic
 from experiments import noise_study
 from experiments.engine import errors, noise_report, noise_trials, noise_tuning, record
 
-# The reduced study: every run of it is a few tenths of a second.
+# The reduced study: one program for all objectives.
 SIZES = noise_trials.Sizes(
   steps=1500, records=10, batch=32, negatives=16, init_scale=0.5
 )
 RUNS = 4
 NONE, HEAVY = 0, 1
 NUMERATOR = 4.0
+NAMES = (
+  "info_nce",
+  "decoupled",
+  "augmented_minibatch",
+  "augmented_running",
+  "augmented_running_mean",
+)
+KEYS = jax.random.split(jax.random.key(4), RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -27,23 +35,16 @@ def problem():
 
 @pytest.fixture(scope="module")
 def reduced(problem):
-  """Objective -> records of RUNS runs without noise and at heavy noise."""
-  keys = jax.random.split(jax.random.key(4), RUNS)
-  levels = jnp.array([0.0, 1.5])
-  found = {}
-  for name in (
-    "info_nce",
-    "decoupled",
-    "augmented_minibatch",
-    "augmented_running",
-    "augmented_running_mean",
-  ):
-    train = noise_trials.make_train(noise_trials.OBJECTIVES[name], SIZES)
-    runs = jax.vmap(train, in_axes=(None, 0, None, None, None))
-    program = jax.jit(jax.vmap(runs, in_axes=(None, None, 0, None, None)))
-    records = program(problem, keys, levels, 0.02, NUMERATOR)
-    found[name] = {k: np.asarray(v)[:, :, -1] for k, v in records.items()}
-  return found
+  """Objective -> records [levels, RUNS] without noise and at heavy noise."""
+  train = noise_trials.make_train([noise_trials.OBJECTIVES[n] for n in NAMES], SIZES)
+  runs = jax.vmap(train, in_axes=(None, 0, None, None, None))
+  program = jax.jit(jax.vmap(runs, in_axes=(None, None, 0, None, None)))
+  rates, smoothings = np.full((2, len(NAMES)), [[0.02], [NUMERATOR]], np.float32)
+  records = program(problem, KEYS, np.float32([0.0, 1.5]), rates, smoothings)
+  return {
+    name: {k: np.asarray(v)[:, :, o, -1] for k, v in records.items()}
+    for o, name in enumerate(NAMES)
+  }
 
 
 @pytest.mark.parametrize("name", ["augmented_running", "augmented_running_mean"])
@@ -75,17 +76,32 @@ def test_the_wrong_fixed_point_is_the_predicted_one(reduced, problem, name, leve
   assert abs(reduced[name]["x"][level].mean() / predicted - 1) < 0.02
 
 
-def test_a_run_among_others_is_the_run_alone(problem):
-  sizes = SIZES._replace(steps=20, records=2)
+def test_a_run_among_others_is_the_run_alone(reduced, problem):
+  # Neither the other seeds nor the other objectives nor the other level matter.
   objective = noise_trials.OBJECTIVES["augmented_running"]
-  train = noise_trials.make_train(objective, sizes)
-  keys = jax.random.split(jax.random.key(5), 3)
-  many = jax.vmap(train, in_axes=(None, 0, None, None, None))
-  together = jax.jit(many)(problem, keys, 1.5, 0.02, NUMERATOR)
-  alone = jax.jit(train)(problem, keys[1], 1.5, 0.02, NUMERATOR)
+  alone = jax.jit(noise_trials.make_train([objective], SIZES))(
+    problem, KEYS[1], 1.5, np.float32([0.02]), np.float32([NUMERATOR])
+  )
   for name, values in alone.items():
-    assert values.shape == (3,)
-    np.testing.assert_allclose(together[name][1], values, rtol=1e-3, atol=1e-5)
+    assert values.shape == (1, SIZES.records + 1)
+    together = reduced["augmented_running"][name][HEAVY, 1]
+    np.testing.assert_allclose(together, values[0, -1], rtol=1e-2, atol=1e-4)
+
+
+def test_extra_negatives_reach_the_normaliser_only(problem):
+  few = SIZES._replace(steps=1, records=1)
+  more = few._replace(extra_negatives=8)
+  seen = []
+
+  def spy(batch, state):
+    seen.append((batch.rows.negative.shape, batch.estimate.shape))
+    return batch.rows.positive + jnp.sum(batch.estimate), state
+
+  objective = noise_trials.Objective("spy", spy)
+  args = (problem, KEYS[0], 0.0, np.float32([0.1]), np.float32([1.0]))
+  for sizes in (few, more):
+    noise_trials.make_train([objective], sizes)(*args)
+  assert set(seen) == {((32, 16), (32,))}
 
 
 def test_an_epoch_visits_each_anchor_once_and_orders_differ():
@@ -186,8 +202,8 @@ def test_a_diverged_trial_does_not_win(problem):
   objective = noise_trials.Objective("broken at 2", loss, (2.0, 1.0))
   sizes = SIZES._replace(steps=2, records=1)
   best = noise_tuning.tune(
-    objective, sizes, [problem], jax.random.key(0), (0.0,), 4, (0.01, 0.1)
-  )
+    {"it": objective}, sizes, [problem], jax.random.key(0), (0.0,), 4, (0.01, 0.1)
+  )["it"]
   assert best[0].smoothing == 1.0 and np.isfinite(best[0].relative_error)
 
 

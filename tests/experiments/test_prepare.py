@@ -270,6 +270,17 @@ prepare.run("pets", source={str(source)!r}, data_dir={str(tmp_path / "d")!r},
   assert not (tmp_path / "d" / ".pets.preparing").exists()
 
 
+def test_what_is_in_the_way_is_left_alone(tmp_path):
+  source = archives.picture_folder(tmp_path / "pets")
+  (tmp_path / "d" / "pets" / "1.0.0").mkdir(parents=True)
+  with pytest.raises(errors.UserError, match="remove it first"):
+    _prepared("pets", source, tmp_path, from_folder=True)
+  info = tmp_path / "d" / "pets" / "1.0.0" / "dataset_info.json"
+  info.write_text("{")
+  with pytest.raises(errors.UserError, match="is damaged"):
+    _prepared("pets", source, tmp_path, from_folder=True)
+
+
 def test_a_folder_without_the_files_names_what_is_expected(tmp_path):
   with pytest.raises(errors.UserError, match=r"expected cifar-10-binary\.tar\.gz, or "):
     prepare.run("cifar10", source=str(tmp_path), data_dir=str(tmp_path / "d"))
@@ -341,7 +352,6 @@ def test_download_checks_keeps_and_reuses_the_files(tmp_path, monkeypatch, serve
 
 
 def test_command_line(tmp_path):
-  """One command for each exit code; the name may stand before or after the flags."""
   source = archives.picture_folder(tmp_path / "pets")
   command = [sys.executable, "-m", "experiments.prepare"]
   options = [f"--from={source}", "--image_folder", f"--data_dir={tmp_path / 'd'}"]
@@ -351,8 +361,6 @@ def test_command_line(tmp_path):
   made = call("pets", *options)
   assert made.returncode == 0 and not made.stderr
   assert "pets: test 4, train 4; 2 classes; pictures of varied size" in made.stdout
-  again = call(*options, "pets")
-  assert again.returncode == 0 and "was prepared already" in again.stdout
   wrong = call("cifar1O", "--from=/nowhere")
   assert wrong.returncode == 2 and "did you mean 'cifar10'?" in wrong.stderr
   assert "Traceback" not in wrong.stderr

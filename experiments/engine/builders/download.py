@@ -52,11 +52,10 @@ def _fetch_file(file: File, path: pathlib.Path, name: str) -> None:
       )
     part.rename(path)
   except (OSError, ValueError, http.client.HTTPException) as error:
-    answered = isinstance(error, urllib.error.HTTPError)
-    unreachable = isinstance(error, urllib.error.URLError) and not answered
-    reason = error.reason if unreachable else error
+    if isinstance(error, urllib.error.HTTPError):
+      error.close()  # it holds the connection
     raise errors.UserError(
-      f"could not download {file.url} ({reason}){_remedy(name)}"
+      f"could not download {file.url} ({error}){_remedy(name)}"
     ) from error
   finally:
     part.unlink(missing_ok=True)

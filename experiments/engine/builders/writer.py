@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow_datasets as tfds
 
+from experiments.engine import errors
 from experiments.engine.builders import folders
 from experiments.engine.builders.recipe import Pictures
 
@@ -77,12 +78,19 @@ def write(
   Returns:
     The folder of the prepared version. If another process prepared it meanwhile,
     that one is returned as it is.
+
+  Raises:
+    UserError: something else is in its place.
   """
   root = folders.data_folder(data_dir)
   root.mkdir(parents=True, exist_ok=True)
   place = root / name / VERSION
   with _lock(root / f".{name}.lock"):
     if place.exists():
+      if folders.find_prepared(name, data_dir) is None:
+        raise errors.UserError(
+          f"{place} exists but is no whole data set in array_record; remove it first"
+        )
       return place
     staging = root / f".{name}.preparing"
     shutil.rmtree(staging, ignore_errors=True)

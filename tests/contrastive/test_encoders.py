@@ -1,0 +1,243 @@
+"""Encoders: published sizes, types, independence of rows, and what training updates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contrastive import encoders
+from contrastive.encoders import vit
+
+KEY = jax.random.key(0)
+
+
+def pictures(n=4, size=16, channels=3, seed=1):
+  return jax.random.normal(jax.random.key(seed), (n, size, size, channels))
+
+
+def count(model, size):
+  """Number of parameters, from shapes alone."""
+  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  shapes = jax.eval_shape(lambda x: model.init(KEY, x, train=False), image)
+  return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+SMALL = {
+  "mlp": encoders.MLP((12, 10)),
+  "basic": encoders.ResNet((1, 1), width=8, stem="small"),
+  "bottleneck": encoders.ResNet(
+    (1, 1), encoders.Bottleneck, width=4, stem="patch", patch=4
+  ),
+  "group": encoders.ResNet((1,), width=8, stem="large", num_groups=4),
+  "class": encoders.ViT(patch=8, width=16, depth=2, heads=2),
+  "mean": encoders.ViT(patch=8, width=16, depth=2, heads=2, pool="mean", remat=True),
+}
+WIDTHS = dict(zip(SMALL, (10, 16, 32, 8, 16, 16), strict=True))
+
+
+@pytest.mark.parametrize(
+  ("model", "size", "expected"),
+  [
+    (encoders.resnet18(), 224, 11_176_512),
+    (encoders.resnet18(), 32, 11_168_832),  # 3x3 stem: 9,408 - 1,728 fewer
+    (encoders.resnet34(), 224, 21_284_672),
+    (encoders.resnet50(), 224, 23_508_032),
+    # Published counts of the ViTs have learned positions; these are computed.
+    (encoders.vit_tiny(), 224, 5_524_416 - 197 * 192),
+    (encoders.vit_small(), 224, 21_665_664 - 197 * 384),
+    (encoders.vit_base(), 224, 85_798_656 - 197 * 768),
+  ],
+)
+def test_published_parameter_counts(model, size, expected):
+  assert count(model, size) == expected
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_keeps_float32_parameters_and_features(name):
+  model = SMALL[name].clone(dtype=jnp.bfloat16)
+  shapes = jax.eval_shape(lambda: model.init(KEY, pictures(), train=False))
+  features = jax.eval_shape(lambda v: model.apply(v, pictures(), train=False), shapes)
+  assert features.shape == (4, WIDTHS[name]) and features.dtype == jnp.float32
+  assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", ["basic", "mean"])
+def test_bfloat16_is_close_to_float32(name):
+  model = SMALL[name]
+  variables = jax.jit(lambda: model.init(KEY, pictures(), train=False))()
+  full, half = (
+    jax.jit(lambda v, m=model.clone(dtype=t): m.apply(v, pictures(), train=False))(
+      variables
+    )
+    for t in (jnp.float32, jnp.bfloat16)
+  )
+  error = float(jnp.linalg.norm(full - half) / jnp.linalg.norm(full))
+  assert 1e-5 < error < 0.05  # it did compute in bfloat16, and well
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_evaluation_treats_rows_alone(name):
+  """Permuting the batch permutes the features; a row alone has the same features."""
+  model, images = SMALL[name], pictures()
+  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
+  apply = jax.jit(lambda x: model.apply(variables, x, train=False))
+  features, order = apply(images), jnp.array([2, 0, 3, 1])
+  assert float(jnp.std(features, axis=0).max()) > 1e-3
+  np.testing.assert_allclose(apply(images[order]), features[order], atol=1e-5)
+  other_company = images.at[1:].set(0.0)
+  np.testing.assert_allclose(apply(other_company)[0], features[0], atol=1e-5)
+
+
+def test_training_updates_batch_statistics():
+  model, images = SMALL["basic"], 3 + 2 * pictures(8)
+  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
+  assert float(variables["batch_stats"]["BatchNorm_0"]["mean"].sum()) == 0
+  train = jax.jit(lambda v: model.apply(v, images, train=True, mutable=["batch_stats"]))
+  features, updated = train(variables)
+  kernel = variables["params"]["Conv_0"]["kernel"]
+  before = jax.lax.conv_general_dilated(
+    images, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  stats = updated["batch_stats"]["BatchNorm_0"]
+  np.testing.assert_allclose(stats["mean"], 0.1 * before.mean((0, 1, 2)), rtol=1e-4)
+  np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * before.var((0, 1, 2)), rtol=1e-3)
+  evaluated = model.apply(variables, images, train=False)
+  assert not jnp.allclose(features, evaluated, atol=1e-2)
+
+
+def test_batch_statistics_are_global_under_pmap_and_jit():
+  """With axis_name, eight devices of two images train as one device of sixteen."""
+  model, images = encoders.ResNet((1,), width=4, stem="patch"), pictures(16, 8)
+  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
+
+  def step(model, x):
+    return model.apply(variables, x, train=True, mutable=["batch_stats"])
+
+  features, updated = jax.jit(lambda x: step(model, x))(images)
+  mapped = jax.pmap(lambda x: step(model.clone(axis_name="data"), x), axis_name="data")
+  parts, stats = mapped(images.reshape(8, 2, *images.shape[1:]))
+  np.testing.assert_allclose(parts.reshape(16, -1), features, atol=1e-5)
+  for a, b in zip(jax.tree.leaves(stats), jax.tree.leaves(updated), strict=True):
+    np.testing.assert_allclose(a[3], b, atol=1e-5)
+
+
+def test_a_new_block_is_the_identity():
+  """The last norm of each block starts at scale 0, so depth adds nothing at first."""
+  shallow, deep = (
+    encoders.ResNet((blocks,), width=4, stem="patch") for blocks in (1, 3)
+  )
+  images = pictures()
+  features = []
+  for model in (shallow, deep):
+    variables = jax.jit(lambda m=model: m.init(KEY, images, train=False))()
+    features.append(model.apply(variables, images, train=False))
+  np.testing.assert_allclose(features[0], features[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "stem"), [(64, "small"), (65, "large")])
+def test_the_stem_follows_the_image(size, stem):
+  automatic = encoders.ResNet((1,), width=4)
+  assert count(automatic, size) == count(automatic.clone(stem=stem), size)
+  kernel = 3 if stem == "small" else 7
+  assert count(automatic, size) == kernel**2 * 3 * 4 + 8 + 2 * (9 * 16 + 8)
+
+
+def test_tiny_resnet_costs_about_ten_megaflops():
+  model = encoders.resnet_tiny()
+  images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  shapes = jax.eval_shape(lambda x: model.init(KEY, x, train=False), images)
+  lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(shapes, images)
+  assert 5e6 < lowered.cost_analysis()["flops"] < 15e6
+
+
+def test_positions_name_their_place():
+  """Distinct rows of equal norm, whose products depend on the offset only."""
+  rows, columns, width = 3, 5, 32
+  positions = vit.sincos_positions(rows, columns, width).astype(np.float64)
+  np.testing.assert_allclose((positions**2).sum(1), width / 2, rtol=1e-6)
+  grid = positions.reshape(rows, columns, width)
+  np.testing.assert_allclose(
+    np.einsum("d,d->", grid[0, 1], grid[1, 3]),
+    np.einsum("d,d->", grid[1, 2], grid[2, 4]),
+    rtol=1e-5,
+  )
+  np.testing.assert_allclose(grid[2, 4, 0], np.sin(4.0), rtol=1e-5)  # column first
+  np.testing.assert_allclose(grid[2, 4, width // 2], np.sin(2.0), rtol=1e-5)
+  assert len(np.unique(positions.round(6), axis=0)) == rows * columns
+
+
+def test_vit_sees_where_patches_are():
+  """Without positions a mean-pooled ViT could not tell exchanged patches."""
+  model, images = SMALL["mean"], pictures(2)
+  exchanged = jnp.roll(images, 8, axis=1)
+  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
+  difference = model.apply(variables, images) - model.apply(variables, exchanged)
+  assert float(jnp.abs(difference).max()) > 1e-3
+
+
+def test_vit_tokens_and_their_pooling():
+  model, images = SMALL["class"], pictures(2)
+  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
+  tokens = model.clone(pool="none").apply(variables, images)
+  assert tokens.shape == (2, 1 + 4, 16)
+  np.testing.assert_allclose(tokens[:, 0], model.apply(variables, images), atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_patches_get_no_gradient(frozen):
+  model = SMALL["class"].clone(frozen_patches=frozen)
+  params = jax.jit(lambda: model.init(KEY, pictures(), train=False))()["params"]
+
+  def value(params):
+    return jnp.sum(model.apply({"params": params}, pictures())[:, 0])
+
+  gradient = jax.jit(jax.grad(value))(params)
+  moved = {
+    name: float(
+      jnp.abs(jnp.concatenate([g.ravel() for g in jax.tree.leaves(part)])).max()
+    )
+    for name, part in gradient.items()
+  }
+  assert (moved.pop("patches") == 0) == frozen
+  assert min(moved.values()) > 0
+
+
+def test_remat_changes_memory_only():
+  model = SMALL["class"]
+  params = jax.jit(lambda: model.init(KEY, pictures(), train=False))()["params"]
+  gradients = [
+    jax.jit(
+      jax.grad(
+        lambda p, m=model.clone(remat=remat): jnp.sum(
+          m.apply({"params": p}, pictures())[:, 0]
+        )
+      )
+    )(params)
+    for remat in (False, True)
+  ]
+  for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_grey_images_are_encoded():
+  for name in ("basic", "mean"):
+    shapes = jax.eval_shape(
+      lambda m=SMALL[name]: m.init_with_output(KEY, pictures(channels=1), train=False)[
+        0
+      ]
+    )
+    assert shapes.shape == (4, WIDTHS[name])
+
+
+def test_errors_name_the_cure():
+  def init(model, size=16):
+    return jax.eval_shape(lambda: model.init(KEY, pictures(size=size), train=False))
+
+  with pytest.raises(ValueError, match="'patch', not 'tall'"):
+    init(encoders.ResNet((1,), stem="tall"))
+  with pytest.raises(ValueError, match="do not tile a 18 x 18 image"):
+    init(SMALL["mean"], size=18)
+  with pytest.raises(ValueError, match="'none', not 'max'"):
+    init(encoders.ViT(pool="max"))
+  with pytest.raises(ValueError, match="multiple of 4, not 18; try 20"):
+    init(encoders.ViT(patch=8, width=18, heads=2))
