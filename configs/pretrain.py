@@ -62,6 +62,7 @@ def _base():
   c.data.name = "scenes"
   c.data.image_size = 32
   c.data.train = "train"
+  c.data.labelled = ""  # split that the probe is fitted on; empty: the training set
   c.data.test = "test"
   c.data.train_limit = 0  # a class-balanced subset of so many images; 0: all
   c.data.test_limit = 0
@@ -179,6 +180,7 @@ def _simclr_stl10(c):
   _simclr_cifar10(c)
   c.data.name = "stl10"
   c.data.train = "unlabelled"
+  c.data.labelled = "train"
   c.data.image_size = 96
   c.views = "simclr"
   c.epochs = 200

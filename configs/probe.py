@@ -20,7 +20,7 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
   c.data_dir = ""
   # An empty name probes the data that the run was trained on.
   c.data = ml_collections.ConfigDict(
-    dict(name="", train="train", test="test", train_limit=0, test_limit=0)
+    dict(name="", train="train", labelled="", test="test", train_limit=0, test_limit=0)
   )
   c.evaluate = evaluation()
   if preset == "linear":

@@ -18,6 +18,7 @@ Two laws P of the negatives:
   large negatives, so the direction is wrong too.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -225,36 +226,50 @@ def recovery(problem: Problem, critic: jax.Array) -> dict[str, jax.Array]:
 
 
 def decoupled_fixed_point(
-  signal: float, negatives: int, sd: float, *, largest: float = 10.0
-) -> float:
-  """Where minibatch decoupled losses converge instead of x = 1, for normal negatives.
+  problem: Problem, negatives: int, sd: float = 0.0
+) -> np.ndarray:
+  """The critic to which minibatch decoupled losses converge, for normal negatives.
 
-  Given x, logits are N(0, V) with `V = a^2 signal + sd^2` at the critic a A*. With p
-  the softmax of K such logits, Stein's lemma gives the expected minibatch gradient a
-  factor `1 - E sum_k p_k^2` on the repulsion, so the fixed point solves
+  Given x, the K logits are independent N(0, V) with `V = |A^T x|^2 + sd^2`. With p
+  their softmax, Stein's lemma gives the expected minibatch gradient a factor
+  `c(V) = 1 - E sum_k p_k^2` on the repulsion, one minus the inverse effective number of
+  negatives, so that the fixed point solves
 
-    a = 1 / (1 - E sum_k p_k^2),
+    A = (sum_i c(V_i) x_i x_i^T)^-1 X^T Y.
 
-  one over one minus the inverse effective number of negatives. It holds for DCL,
-  FlatNCE and the augmented loss whose u is drawn from the minibatch.
+  It is that of DCL, of FlatNCE and of the augmented loss with u from the minibatch.
 
   Args:
-    signal: mean over anchors of |A*^T x|^2, > 0.
+    problem: with a standard normal law.
     negatives: K >= 1.
     sd: standard deviation >= 0 of the injected error.
-    largest: where the search ends.
 
   Returns:
-    a > 1, or inf if there is none below `largest` (K = 1 always).
+    [d, d] critic; infinite where the loss has no minimum (K = 1, or logits beyond a
+    standard deviation of 8).
+
+  Raises:
+    ValueError: the law is not normal.
   """
-  excess = lambda a: a * (1 - _concentration(a * a * signal + sd * sd, negatives)) - 1
-  low, high = 1.0, largest
-  if excess(high) < 0:
-    return float("inf")
-  for _ in range(40):
-    middle = (low + high) / 2
-    low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-  return (low + high) / 2
+  if problem.atoms is not None:
+    raise ValueError("the fixed point is known for normal negatives only")
+  x, y = (np.asarray(part, np.float64) for part in problem[:2])
+  scales, kept = _kept_repulsion(negatives)
+  critic = np.asarray(problem.optimum, np.float64)
+  for _ in range(300):
+    scale = np.sqrt(np.sum((x @ critic) ** 2, axis=1) + sd * sd)
+    if negatives == 1 or scale.max() > scales[-1]:
+      return np.full(critic.shape, np.inf)
+    weight = np.interp(scale, scales, kept)
+    critic = np.linalg.solve((x * weight[:, None]).T @ x, x.T @ y)
+  return critic
+
+
+@functools.lru_cache(maxsize=16)
+def _kept_repulsion(negatives: int) -> tuple[np.ndarray, np.ndarray]:
+  """Standard deviations of the logits, and c at each: a table for interpolation."""
+  scales = np.linspace(0, 8, 81)
+  return scales, np.array([1 - _concentration(s * s, negatives) for s in scales])
 
 
 def _concentration(variance: float, negatives: int) -> float:

@@ -177,10 +177,11 @@ def _theory(config) -> dict[str, dict[float, float]]:
   if "gaussian" not in config.setups:
     return {}
   problem = problem_of(config, "gaussian")
-  query = np.asarray(problem.anchors) @ np.asarray(problem.optimum)
-  signal = float(np.mean(np.sum(query**2, axis=1)))
-  point = lambda sd: synthetic.decoupled_fixed_point(signal, config.negatives, sd)
-  return {"gaussian": {sd: point(sd) for sd in config.noise}}
+  predicted = {}
+  for sd in config.noise:
+    critic = synthetic.decoupled_fixed_point(problem, config.negatives, sd)
+    predicted[sd] = float(synthetic.recovery(problem, np.float32(critic))["x"])
+  return {"gaussian": predicted}
 
 
 def _sizes(config) -> noise_trials.Sizes:

@@ -185,8 +185,8 @@ def list_known() -> str:
 def main(argv: Sequence[str]) -> None:
   """Reads the command line; see the module's docstring."""
   logging.set_verbosity(logging.WARNING)  # TFDS logs every step
-  values = flags.FLAGS
-  if values["list"].value:
+  values = flags.FLAGS.flag_values_dict()
+  if values["list"]:
     print(list_known())
     return
   if len(argv) != 2:
@@ -196,9 +196,9 @@ def main(argv: Sequence[str]) -> None:
     )
   about = run(
     argv[1],
-    source=values["from"].value,
-    data_dir=values["data_dir"].value,
-    from_folder=values["image_folder"].value,
+    source=values["from"],
+    data_dir=values["data_dir"],
+    from_folder=values["image_folder"],
   )
   print(_report(argv[1], about))
 

@@ -52,8 +52,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   network = build.build_network(config)
   objective = build_objective(config.objective, config.method)
   train_set, test_set = data.load_pair(config.data, config.data_dir, config.seed)
+  labelled = data.labelled_part(config.data, train_set, config.data_dir)
   settings = evaluate.read_settings(config.evaluate)
-  evaluate.check_labels(train_set.labels, test_set.labels, settings)
+  evaluate.check_labels(labelled.labels, test_set.labels, settings)
   total = config.epochs * data.epoch_steps(len(train_set.labels), config.batch)
   mesh.check_batch(config.batch, mesh.data_mesh())
   with (
@@ -64,8 +65,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     state = _train(config, network, objective, train_set, total, recorder, checkpoints)
     trained = time.perf_counter() - start
     variables = {"params": state.params["network"], "batch_stats": state.batch_stats}
-    final = _last_metrics(recorder) | probe(
-      config, network, variables, train_set, test_set
+    final = _last_metrics(recorder) | evaluate_network(
+      config, network, variables, labelled, test_set
     )
     final["minutes/train"] = trained / 60
     final["minutes/total"] = (time.perf_counter() - start) / 60
@@ -75,7 +76,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   return final
 
 
-def probe(
+def evaluate_network(
   config: ml_collections.ConfigDict,
   network: build.Network,
   variables: Any,

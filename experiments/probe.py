@@ -38,8 +38,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   variables["batch_stats"] = saved.get("batch_stats") or {}
   source = probed_data(trained.data, config.data)
   train_set, test_set = data.load_pair(source, config.data_dir, trained.seed)
+  labelled = data.labelled_part(source, train_set, config.data_dir)
   probed = ml_collections.ConfigDict({"data": source, "evaluate": config.evaluate})
-  final = pretrain.probe(probed, network, variables, train_set, test_set)
+  final = pretrain.evaluate_network(probed, network, variables, labelled, test_set)
   with record.Recorder(workdir, config) as recorder:
     recorder.summary(final)
   for name, value in sorted(final.items()):

@@ -41,7 +41,7 @@ def commands():
   for path in DOCUMENTS:
     text = path.read_text(encoding="utf-8").replace("\\\\\n", "\\\n")
     text = re.sub(r"\\\n\s*", " ", text)
-    for line in re.findall(r"python -m experiments\.[^\n`|]+", text):
+    for line in re.findall(r"python -m experiments\.[a-z_]+\b[^\n`|;()]*", text):
       yield pytest.param(line.strip(), id=f"{path.name}: {line.strip()[:60]}")
 
 

@@ -110,6 +110,20 @@ def load_pair(
   )
 
 
+def labelled_part(
+  config: ml_collections.ConfigDict, train_set: ImageSet, data_dir: str = ""
+) -> ImageSet:
+  """The split that a probe is fitted on: `config.labelled`, or the training set.
+
+  STL-10, for one, is trained on without labels and probed with another split.
+  """
+  if not config.labelled:
+    return train_set
+  return load(
+    config.name, config.labelled, data_dir=data_dir, image_size=config.image_size
+  )
+
+
 def _not_found(name: str, data_dir: str) -> errors.UserError:
   folder = folders.data_folder(data_dir)
   known = [*RECIPES, *embedded.NAMES]

@@ -158,8 +158,11 @@ def text_table(summary: dict[str, Any]) -> str:
   return "\n".join(parts)
 
 
-def make_figure(cells: list[Cell], theory: dict, setup: str, columns: int = 2) -> Any:
+def make_figure(
+  cells: list[Cell], theory: dict, setup: str, config, columns: int = 2
+) -> Any:
   """Trajectories of x: a panel for each noise level, a line for each run."""
+  steps = np.arange(config.records + 1) * (config.steps // config.records)
   own = [cell for cell in cells if cell.setup == setup]
   panels = []
   for sd in dict.fromkeys(cell.sd for cell in own):
@@ -170,7 +173,7 @@ def make_figure(cells: list[Cell], theory: dict, setup: str, columns: int = 2) -
     series = [
       curves.Series(
         noise_trials.OBJECTIVES[cell.objective].label,
-        cell.records["step"],
+        steps,
         cell.records["x"],
       )
       for cell in here
@@ -206,13 +209,15 @@ def write(
   for setup, levels in summary["setups"].items():
     page.heading(_SETUPS[setup])
     page.text(_MEANING[setup])
-    fig = make_figure(cells, theory, setup)
+    fig = make_figure(cells, theory, setup, config)
     curves.save(fig, folder / setup)
     caption = (
       f"x against steps, {config.runs} initialisations each: thin lines are runs, "
       "thick lines means with their 95 % interval; dashed at 1: the optimum."
     )
-    page.figure(fig, caption, narrow=make_figure(cells, theory, setup, columns=1))
+    page.figure(
+      fig, caption, narrow=make_figure(cells, theory, setup, config, columns=1)
+    )
     note = (
       f"After {config.steps} steps. x: mean and 95 % interval over runs; within: runs "
       f"with |x - 1| <= {config.tolerance:g}; steps: since when the mean stays there."

@@ -92,10 +92,10 @@ def _size(pixels: np.ndarray) -> str:
 
 def _decode(picture: bytes, mode: str, size: int | None, name: str) -> np.ndarray:
   try:
-    with Image.open(io.BytesIO(picture)) as image:
-      image = image if image.mode == mode else image.convert(mode)
+    with Image.open(io.BytesIO(picture)) as opened:
+      image = opened if opened.mode == mode else opened.convert(mode)
       pixels = np.asarray(image if size is None else fit(image, size))
-  except (OSError, SyntaxError) as error:
+  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise errors.UserError(
       f"'{name}' holds a picture that cannot be decoded ({error}); prepare it again"
     ) from error

@@ -98,8 +98,9 @@ def fit_probe(
   if len(grid) > 1:
     held_out = stratified_split(labels, validation, seed)
     c, accuracies, weights = _choose_c(problem, labels, held_out, grid, weights)
+  everyone = jnp.ones(len(labels), jnp.float32)
   solution = softmax_regression.minimise(
-    problem, labels, jnp.ones(len(labels)), c, weights, num_classes=k, **_FINAL
+    problem, labels, everyone, c, weights, **_FINAL
   )
   weights, bias = softmax_regression.unrotate(problem, solution.weights)
   return Probe(
@@ -132,7 +133,6 @@ def _choose_c(problem, labels, held_out, grid, weights):
       jnp.asarray(~held_out, jnp.float32),
       c,
       weights,
-      num_classes=len(weights),
       **_SELECTION,
     )
     weights = solution.weights

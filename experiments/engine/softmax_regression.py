@@ -153,7 +153,7 @@ def _line_search(along, value: jax.Array, slope: jax.Array) -> jax.Array:
   return jnp.where(accepted, t, low)
 
 
-@functools.partial(jax.jit, static_argnames="num_classes")
+@jax.jit
 def minimise(
   problem: Problem,
   labels: jax.Array,
@@ -161,7 +161,6 @@ def minimise(
   inverse_penalty: jax.Array,
   initial: jax.Array,
   *,
-  num_classes: int,
   tolerance: float = 1e-4,
   max_iterations: int = 500,
 ) -> Solution:
@@ -169,11 +168,10 @@ def minimise(
 
   Args:
     problem: n rotated examples, from `pose`.
-    labels: [n] integers below `num_classes`.
+    labels: [n] integers below k.
     weight: [n] weight of each row's loss, 0 for a row that is not to be learnt from.
     inverse_penalty: C of the objective, a scalar > 0.
     initial: [k, d + 1] weights to begin with; zeros, or a neighbour's solution.
-    num_classes: k.
     tolerance: bound on `Solution.gradient_norm` at which it stops.
     max_iterations: bound on the number of steps.
   """
@@ -183,8 +181,8 @@ def minimise(
   penalised = jnp.ones((1, axes.shape[0]), jnp.float32).at[0, -1].set(0)
   penalty = penalised / (inverse_penalty * total)
   # At even odds the Hessian is (I - 1/k) / k times the second moments.
-  scale = jax.lax.rsqrt(problem.variance[None, :] / num_classes + penalty + 1e-12)
-  target = share * jax.nn.one_hot(labels, num_classes, axis=0)
+  scale = jax.lax.rsqrt(problem.variance[None, :] / len(initial) + penalty + 1e-12)
+  target = share * jax.nn.one_hot(labels, len(initial), axis=0, dtype=jnp.float32)
 
   def value_and_gradient(x, logits):
     weights = scale * x

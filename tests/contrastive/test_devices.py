@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import contrastive
 from contrastive import axes, normalizer, queue
@@ -111,25 +111,21 @@ def _differentiated(forward, params, weight):
   return values, grads, states
 
 
+@functools.partial(jax.jit, compiler_options=losses.QUICK_COMPILE)
+def _plain(params, shard, state, held):
+  forward = lambda p: _every(p, shard, state, held, None)
+  return _differentiated(forward, params, shard.weight)
+
+
 @functools.cache
 def _on_one_device():
-  params, shard, state, held = _case()
-
-  @functools.partial(jax.jit, compiler_options=losses.QUICK_COMPILE)
-  def program(params, shard, state, held):
-    forward = lambda p: _every(p, shard, state, held, None)
-    return _differentiated(forward, params, shard.weight)
-
-  return jax.device_get(program(params, shard, state, held))
+  return jax.device_get(_plain(*_case()))
 
 
 def _check(values, grads, states):
   expected_values, expected_grads, expected_states = _on_one_device()
   for name, value in expected_values.items():
-    if values is not None:
-      np.testing.assert_allclose(
-        values[name], value, rtol=1e-5, atol=1e-5, err_msg=name
-      )
+    np.testing.assert_allclose(values[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
   for field in Params._fields:
     got, want = getattr(grads, field), getattr(expected_grads, field)
     for name, row, expected in zip(sorted(expected_values), got, want, strict=True):
@@ -141,6 +137,15 @@ def _check(values, grads, states):
     states,
     expected_states,
   )
+
+
+def test_jit_of_a_sharded_batch_equals_one_device():
+  """No axis name: the compiler places the collectives."""
+  params, shard, state, held = _case()
+  mesh = Mesh(np.array(jax.devices()), (AXIS,))
+  shard = jax.device_put(shard, NamedSharding(mesh, PartitionSpec(AXIS)))
+  rest = jax.device_put((params, state, held), NamedSharding(mesh, PartitionSpec()))
+  _check(*jax.device_get(_plain(rest[0], shard, *rest[1:])))
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])

@@ -22,6 +22,27 @@ def count(model, size):
   return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
+def filled(model, images):
+  """Variables of the right shapes with random values: no compiled initialisation.
+
+  All scales are away from zero, so every block takes part.
+  """
+  shapes = jax.eval_shape(lambda: model.init(KEY, images, train=False))
+  rng = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    if path[0].key == "batch_stats" or leaf.ndim == 1:
+      return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+    fan_in = np.prod(leaf.shape[:-1])
+    return jnp.asarray(rng.normal(size=leaf.shape) / fan_in**0.5, leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def evaluate(model, variables, images):
+  return jax.jit(lambda x: model.apply(variables, x, train=False))(images)
+
+
 SMALL = {
   "mlp": encoders.MLP((12, 10)),
   "basic": encoders.ResNet((1, 1), width=8, stem="small"),
@@ -61,25 +82,22 @@ def test_bfloat16_keeps_float32_parameters_and_features(name):
   assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", ["basic", "mean"])
-def test_bfloat16_is_close_to_float32(name):
-  model = SMALL[name]
-  variables = jax.jit(lambda: model.init(KEY, pictures(), train=False))()
+def test_bfloat16_is_close_to_float32():
+  variables = filled(SMALL["mean"], pictures())
+
   full, half = (
-    jax.jit(lambda v, m=model.clone(dtype=t): m.apply(v, pictures(), train=False))(
-      variables
-    )
-    for t in (jnp.float32, jnp.bfloat16)
+    evaluate(SMALL["mean"].clone(dtype=dtype), variables, pictures())
+    for dtype in (jnp.float32, jnp.bfloat16)
   )
   error = float(jnp.linalg.norm(full - half) / jnp.linalg.norm(full))
-  assert 1e-5 < error < 0.05  # it did compute in bfloat16, and well
+  assert 1e-4 < error < 0.05  # it did compute in bfloat16, and well
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_evaluation_treats_rows_alone(name):
   """Permuting the batch permutes the features; a row alone has the same features."""
   model, images = SMALL[name], pictures()
-  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
+  variables = filled(model, images)
   apply = jax.jit(lambda x: model.apply(variables, x, train=False))
   features, order = apply(images), jnp.array([2, 0, 3, 1])
   assert float(jnp.std(features, axis=0).max()) > 1e-3
@@ -90,25 +108,24 @@ def test_evaluation_treats_rows_alone(name):
 
 def test_training_updates_batch_statistics():
   model, images = SMALL["basic"], 3 + 2 * pictures(8)
-  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
-  assert float(variables["batch_stats"]["BatchNorm_0"]["mean"].sum()) == 0
+  variables = filled(model, images)
   train = jax.jit(lambda v: model.apply(v, images, train=True, mutable=["batch_stats"]))
   features, updated = train(variables)
   kernel = variables["params"]["Conv_0"]["kernel"]
   before = jax.lax.conv_general_dilated(
     images, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
   )
-  stats = updated["batch_stats"]["BatchNorm_0"]
-  np.testing.assert_allclose(stats["mean"], 0.1 * before.mean((0, 1, 2)), rtol=1e-4)
-  np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * before.var((0, 1, 2)), rtol=1e-3)
-  evaluated = model.apply(variables, images, train=False)
+  old, new = (v["batch_stats"]["BatchNorm_0"] for v in (variables, updated))
+  for name, batch in (("mean", before.mean((0, 1, 2))), ("var", before.var((0, 1, 2)))):
+    np.testing.assert_allclose(new[name], 0.9 * old[name] + 0.1 * batch, rtol=1e-3)
+  evaluated = evaluate(model, variables, images)
   assert not jnp.allclose(features, evaluated, atol=1e-2)
 
 
 def test_batch_statistics_are_global_under_pmap_and_jit():
   """With axis_name, eight devices of two images train as one device of sixteen."""
   model, images = encoders.ResNet((1,), width=4, stem="patch"), pictures(16, 8)
-  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
+  variables = filled(model, images)
 
   def step(model, x):
     return model.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -130,7 +147,7 @@ def test_a_new_block_is_the_identity():
   features = []
   for model in (shallow, deep):
     variables = jax.jit(lambda m=model: m.init(KEY, images, train=False))()
-    features.append(model.apply(variables, images, train=False))
+    features.append(evaluate(model, variables, images))
   np.testing.assert_allclose(features[0], features[1], atol=1e-6)
 
 
@@ -170,23 +187,25 @@ def test_vit_sees_where_patches_are():
   """Without positions a mean-pooled ViT could not tell exchanged patches."""
   model, images = SMALL["mean"], pictures(2)
   exchanged = jnp.roll(images, 8, axis=1)
-  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
-  difference = model.apply(variables, images) - model.apply(variables, exchanged)
+  variables = filled(model, images)
+  one, two = evaluate(model, variables, jnp.stack([images[0], exchanged[0]]))
+  difference = one - two
   assert float(jnp.abs(difference).max()) > 1e-3
 
 
 def test_vit_tokens_and_their_pooling():
   model, images = SMALL["class"], pictures(2)
-  variables = jax.jit(lambda: model.init(KEY, images, train=False))()
-  tokens = model.clone(pool="none").apply(variables, images)
+  variables = filled(model, images)
+  tokens = evaluate(model.clone(pool="none"), variables, images)
   assert tokens.shape == (2, 1 + 4, 16)
-  np.testing.assert_allclose(tokens[:, 0], model.apply(variables, images), atol=1e-6)
+  pooled = evaluate(model, variables, images)
+  np.testing.assert_allclose(tokens[:, 0], pooled, atol=1e-6)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_patches_get_no_gradient(frozen):
   model = SMALL["class"].clone(frozen_patches=frozen)
-  params = jax.jit(lambda: model.init(KEY, pictures(), train=False))()["params"]
+  params = filled(model, pictures())["params"]
 
   def value(params):
     return jnp.sum(model.apply({"params": params}, pictures())[:, 0])
@@ -203,19 +222,14 @@ def test_frozen_patches_get_no_gradient(frozen):
 
 
 def test_remat_changes_memory_only():
-  model = SMALL["class"]
-  params = jax.jit(lambda: model.init(KEY, pictures(), train=False))()["params"]
-  gradients = [
-    jax.jit(
-      jax.grad(
-        lambda p, m=model.clone(remat=remat): jnp.sum(
-          m.apply({"params": p}, pictures())[:, 0]
-        )
-      )
-    )(params)
-    for remat in (False, True)
-  ]
-  for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+  params = filled(SMALL["class"], pictures())["params"]
+
+  def gradient(remat):
+    model = SMALL["class"].clone(remat=remat)
+    value = lambda p: jnp.sum(model.apply({"params": p}, pictures())[:, 0])
+    return jax.tree.leaves(jax.jit(jax.grad(value))(params))
+
+  for a, b in zip(gradient(False), gradient(True), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive import synthetic
+from contrastive import infonce, synthetic
 
 KEY = jax.random.key(0)
 PROBLEMS = {
@@ -113,23 +113,36 @@ def test_gaussian_loss_gap_is_a_quadratic_form():
   np.testing.assert_allclose(gap, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("signal, sd", [(1.44, 0.0), (1.44, 1.5), (3.0, 1.0)])
-def test_decoupled_fixed_point_solves_its_equation_by_monte_carlo(signal, sd):
-  a = synthetic.decoupled_fixed_point(signal, 16, sd)
-  scale = np.sqrt(a * a * signal + sd * sd)
-  logits = scale * np.random.default_rng(0).standard_normal((100_000, 16))
-  p = np.exp(logits - logits.max(1, keepdims=True))
-  p /= p.sum(1, keepdims=True)
-  repulsion = a * (1 - np.sum(p * p, axis=1))
-  assert abs(repulsion.mean() - 1) < four_errors(repulsion)
+@pytest.mark.parametrize("sd", [0.0, 1.5])
+def test_the_expected_minibatch_gradient_vanishes_at_the_decoupled_fixed_point(sd):
+  problem = PROBLEMS["gaussian"]
+  critic = np.float32(synthetic.decoupled_fixed_point(problem, 16, sd))
+  index = jnp.arange(64)
+
+  def loss(critic, key):
+    draws = synthetic.draw_batch(key, problem, 64, 16)
+    rows = synthetic.batch_rows(problem, critic, index, draws, sd)
+    return jnp.mean(infonce.decoupled_loss(rows))
+
+  gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))
+  found = np.asarray(gradients(critic, jax.random.split(KEY, 2000)), np.float64)
+  error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
+  assert np.all(np.abs(found.mean(axis=0)) < 4 * error)
+  # The same test sees that the optimum is another place.
+  off = np.asarray(gradients(problem.optimum, jax.random.split(KEY, 2000)))
+  assert np.any(np.abs(off.mean(axis=0)) > 8 * off.std(axis=0) / np.sqrt(len(off)))
 
 
 def test_decoupled_fixed_point_in_limits():
-  point = synthetic.decoupled_fixed_point
-  np.testing.assert_allclose(point(1e-9, 16, 0.0), 16 / 15, rtol=1e-3)  # equal logits
-  assert point(1.44, 1, 0.0) == float("inf")
-  assert 1 < point(1.44, 1024, 0.0) < 1.02
-  assert point(1.44, 16, 0.0) < point(1.44, 16, 1.5) < point(1.44, 8, 1.5)
+  problem = PROBLEMS["gaussian"]
+  size = lambda k, sd: float(
+    recovery(problem, np.float32(synthetic.decoupled_fixed_point(problem, k, sd)))["x"]
+  )
+  assert np.all(np.isinf(synthetic.decoupled_fixed_point(problem, 1)))
+  assert 1 < size(1024, 0.0) < 1.02
+  assert size(16, 0.0) < size(16, 1.5) < size(8, 1.5)
+  with pytest.raises(ValueError, match="normal negatives only"):
+    synthetic.decoupled_fixed_point(PROBLEMS["heavy_tails"], 16)
 
 
 def test_problems_are_functions_of_their_key():

@@ -8,7 +8,8 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-from experiments.engine import builders
+from experiments import prepare
+from experiments.engine import builders, data
 
 
 def accept_any_checksum(monkeypatch, name):
@@ -64,3 +65,10 @@ def picture_folder(folder, sizes=((12, 8), (8, 12))):
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         (folder / split / label / f"{i}.png").write_bytes(encode(pixels))
   return folder
+
+
+def prepared(name, source, tmp_path, **options):
+  """Prepares into tmp_path/d; returns what was made, and `load(split, **options)`."""
+  folder = str(tmp_path / "d")
+  about = prepare.run(name, source=str(source), data_dir=folder, **options)
+  return about, lambda split, **o: data.load(name, split, data_dir=folder, **o)

@@ -1,5 +1,3 @@
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +6,7 @@ import pytest
 from configs import bias_study as bias_config
 from contrastive import bias
 from experiments import bias_study
-from experiments.engine import bias_problems, bias_trials
+from experiments.engine import bias_problems, bias_trials, record
 from experiments.engine.bias_problems import CLUSTERS, GAUSSIAN
 from experiments.engine.errors import UsageError
 
@@ -193,7 +191,7 @@ def test_smoke_run_leaves_its_records_and_is_not_run_twice(tmp_path):
   found = bias_study.run(config, str(tmp_path))
   for name in ("run.json", "summary.json", "report.html", "bias_study.png"):
     assert (tmp_path / name).stat().st_size > 0
-  lines = [json.loads(text) for text in open(tmp_path / "metrics.jsonl")]
+  lines = record.read_metrics(tmp_path / "metrics.jsonl")
   assert {line["sweep"] for line in lines} == {"random", "closed_form"}
   assert {line["settled"] for line in lines} <= {"known", "negligible", "budget"}
   place = found["sweeps"]["random"]["objectives"]["decoupled"]["places"][0]

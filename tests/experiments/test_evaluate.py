@@ -121,9 +121,7 @@ def test_a_row_of_weight_zero_is_not_there():
   weight = (np.arange(240) < 120).astype(np.float32)
   start = jnp.zeros((4, 13))
   masked, spoilt = (
-    softmax_regression.minimise(
-      problem, labels, weight, 1.0, start, num_classes=4, tolerance=1e-5
-    )
+    softmax_regression.minimise(problem, labels, weight, 1.0, start, tolerance=1e-5)
     for labels in (train.labels, np.where(weight > 0, train.labels, 0))
   )
   np.testing.assert_array_equal(masked.weights, spoilt.weights)

@@ -70,9 +70,8 @@ def test_the_direction_hides_the_bias_of_an_isotropic_law(reduced):
 @pytest.mark.parametrize("name", ["decoupled", "augmented_minibatch"])
 @pytest.mark.parametrize("level, sd", [(NONE, 0.0), (HEAVY, 1.5)])
 def test_the_wrong_fixed_point_is_the_predicted_one(reduced, problem, name, level, sd):
-  query = np.asarray(problem.anchors @ problem.optimum)
-  signal = float(np.mean(np.sum(query**2, axis=1)))
-  predicted = synthetic.decoupled_fixed_point(signal, SIZES.negatives, sd)
+  critic = synthetic.decoupled_fixed_point(problem, SIZES.negatives, sd)
+  predicted = synthetic.recovery(problem, jnp.asarray(critic))["x"]
   assert abs(reduced[name]["x"][level].mean() / predicted - 1) < 0.02
 
 

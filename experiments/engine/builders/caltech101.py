@@ -1,6 +1,5 @@
 """Caltech-101 from the official archive, or from pictures of 128 px with a division."""
 
-import io
 import json
 import pathlib
 import tarfile
@@ -30,7 +29,7 @@ def _official_pictures(archive: pathlib.Path) -> Iterator[tuple[str, bytes]]:
     if not inner:
       raise errors.UserError(f"{archive} holds no {_INNER}: it is another archive")
     with outer.open(inner[0]) as stream:
-      with tarfile.open(fileobj=io.BufferedReader(stream), mode="r|gz") as tar:
+      with tarfile.open(fileobj=stream, mode="r|gz") as tar:
         for member in tar:
           parts = pathlib.PurePosixPath(member.name).parts[-2:]
           picture = member.isfile() and member.name.lower().endswith(".jpg")

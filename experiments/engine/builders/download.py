@@ -36,6 +36,8 @@ def fetch(recipe: Recipe, folder: pathlib.Path) -> tuple[Form, dict[str, pathlib
 def _fetch_file(file: File, path: pathlib.Path, name: str) -> None:
   if path.is_file() and sha256(path) == file.sha256:
     return
+  if file.url is None:
+    raise errors.UserError(f"{file.name} has no public address{_remedy(name)}")
   print(f"downloads {file.url}", flush=True)
   part = path.with_name(path.name + ".part")
   digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from experiments.engine import errors
 
@@ -52,7 +52,7 @@ def as_rgb(encoded: bytes, where: str) -> bytes:
           f"{where} has more than 8 bits per channel; convert it to 8 bits"
         )
       return _as_png(image.convert("RGB"))
-  except (UnidentifiedImageError, OSError, SyntaxError) as error:
+  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise errors.UserError(
       f"{where} is not a readable PNG or JPEG picture ({error}); repair or remove it"
     ) from error

@@ -1,5 +1,6 @@
 """Any folder of pictures: DIR/<split>/<class>/*.png or *.jpg."""
 
+import functools
 import hashlib
 import pathlib
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def read_folder(where: str) -> tuple[Pictures, list[dict[str, str | int]]]:
   pictures = Pictures(
     class_names=classes,
     shape=(None, None, 3),
-    splits={name: lambda p=paths: split(p) for name, paths in files.items()},
+    splits={name: functools.partial(split, paths) for name, paths in files.items()},
   )
   return pictures, [_digest(root / name, paths) for name, paths in files.items()]
 

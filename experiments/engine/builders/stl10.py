@@ -25,8 +25,9 @@ def _examples(
     for record in formats.records(stream, size, f"{archive}:{name}"):
       planes = np.frombuffer(record, np.uint8).reshape(3, _SIDE, _SIDE)
       # Published labels count from 1.
-      known = labels is not None and count < len(labels)
-      label = int(labels[count]) - 1 if known else -1
+      label = -1
+      if labels is not None and count < len(labels):
+        label = int(labels[count]) - 1
       yield f"{count:06d}", formats.png(planes.transpose(2, 1, 0)), label
       count += 1
   if count == 0 or (labels is not None and count != len(labels)):

@@ -22,7 +22,7 @@ from experiments.engine.builders.recipe import Pictures
 VERSION = "1.0.0"
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
   """A data set of (image, label) whose name and content are given at run time."""
 
   VERSION = tfds.core.Version(VERSION)
