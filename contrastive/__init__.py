@@ -13,11 +13,11 @@ float32 or wider. `axis_name` names the device axis with the rest of the batch (
 `contrastive.axes` for how to differentiate then).
 
 Modules with state or many functions are used as modules: `normalizer`, `queue`,
-`target`, and, imported by who needs them, `bias`, `diagnostics`, `views`, `synthetic`,
+`target`, `diagnostics`, and, imported by who needs them, `bias`, `views`, `synthetic`,
 `encoders`, `heads`.
 """
 
-from contrastive import axes, normalizer, numerics, queue, target
+from contrastive import axes, diagnostics, normalizer, numerics, queue, target
 from contrastive.augmented import (
   augmented_loss,
   augmented_metrics,
@@ -53,6 +53,7 @@ from contrastive.supervised import has_positive, soft_nce, sup_con
 __all__ = [  # noqa: RUF022 (by family)
   # Modules.
   "axes",
+  "diagnostics",
   "normalizer",
   "numerics",
   "queue",

@@ -164,7 +164,7 @@ def make_figure(
   """Trajectories of x: a panel for each noise level, a line for each run."""
   steps = np.arange(config.records + 1) * (config.steps // config.records)
   own = [cell for cell in cells if cell.setup == setup]
-  panels = []
+  limits, panels = _limits(own), []
   for sd in dict.fromkeys(cell.sd for cell in own):
     here = [cell for cell in own if cell.sd == sd]
     lines = {"optimum": 1.0}
@@ -185,18 +185,18 @@ def make_figure(
         xlabel="step",
         ylabel="x (share of the optimum)",
         lines=lines,
-        ylim=_limits(here),
+        ylim=limits,
       )
     )
   return curves.figure(panels, columns=columns, title=_SETUPS[setup])
 
 
 def _limits(cells: list[Cell]) -> tuple[float, float]:
-  """Axis limits that show where runs end rather than how wildly they start."""
+  """Limits for all panels alike; they show where runs end, not how they start."""
   late = np.concatenate([cell.records["x"][:, 2:].ravel() for cell in cells])
   late = late[np.isfinite(late)]
-  top = max(1.25, float(np.percentile(late, 99.5)) * 1.05) if len(late) else 2.0
-  return 0.0, min(top, 4.0)
+  top = max(1.25, float(np.percentile(late, 99.5)) * 1.08) if len(late) else 2.0
+  return 0.0, min(top, 3.0)
 
 
 def write(

@@ -3,8 +3,9 @@
 Each objective gets the same number of trials at each noise level. One without a
 smoothing spends them all on the learning rate; one with a smoothing on a grid of both.
 The criterion is the mean relative error |A - A*| / |A*| of the last critic, over
-problems that the study does not use. Tuning at each level by itself, by a criterion
-that knows the optimum, favours the baselines if anything.
+problems that the study does not use. Of trials as good to 2 % the one with the smallest
+learning rate is taken, because a difference that small is chance. Tuning at each level
+by itself, by a criterion that knows the optimum, favours the baselines if anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,14 @@ def trials(
   return rate.ravel(), smoothing.ravel()
 
 
+def best_trial(error: np.ndarray, rate: np.ndarray) -> int:
+  """Number of the trial with the smallest rate, then error, among those good to 2 %."""
+  # A trial that diverged loses; argmin alone would choose its NaN.
+  error = np.where(np.isfinite(error), error, np.inf)
+  good = np.flatnonzero(error <= 1.02 * error.min())
+  return int(min(good, key=lambda i: (rate[i], error[i])))
+
+
 def tune(
   objectives: Mapping[str, noise_trials.Objective],
   sizes: noise_trials.Sizes,
@@ -92,10 +101,8 @@ def tune(
     records = program(stacked, keys, sd, jnp.asarray(rate), jnp.asarray(smoothing))
     # [problems, trials, objectives, records + 1] -> [trials, objectives]
     error = np.mean(np.asarray(records["relative_error"])[..., -1], axis=0)
-    # A trial that diverged loses; argmin alone would choose its NaN.
-    error = np.where(np.isfinite(error), error, np.inf)
     for o, name in enumerate(objectives):
-      i = int(np.argmin(error[:, o]))
+      i = best_trial(error[:, o], rate[:, o])
       chosen = round(float(rate[i, o]), 5), float(smoothing[i, o])
       best[name].append(Tuned(sd, *chosen, float(error[i, o])))
   return best

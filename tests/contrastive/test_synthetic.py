@@ -113,24 +113,25 @@ def test_gaussian_loss_gap_is_a_quadratic_form():
   np.testing.assert_allclose(gap, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("sd", [0.0, 1.5])
-def test_the_expected_minibatch_gradient_vanishes_at_the_decoupled_fixed_point(sd):
-  problem = PROBLEMS["gaussian"]
-  critic = np.float32(synthetic.decoupled_fixed_point(problem, 16, sd))
-  index = jnp.arange(64)
+def test_the_expected_minibatch_gradient_vanishes_at_the_decoupled_fixed_point():
+  problem, index = PROBLEMS["gaussian"], jnp.arange(64)
 
-  def loss(critic, key):
+  def loss(critic, key, sd):
     draws = synthetic.draw_batch(key, problem, 64, 16)
     rows = synthetic.batch_rows(problem, critic, index, draws, sd)
     return jnp.mean(infonce.decoupled_loss(rows))
 
-  gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))
-  found = np.asarray(gradients(critic, jax.random.split(KEY, 2000)), np.float64)
-  error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-  assert np.all(np.abs(found.mean(axis=0)) < 4 * error)
-  # The same test sees that the optimum is another place.
-  off = np.asarray(gradients(problem.optimum, jax.random.split(KEY, 2000)))
-  assert np.any(np.abs(off.mean(axis=0)) > 8 * off.std(axis=0) / np.sqrt(len(off)))
+  gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0, None)))
+  keys = jax.random.split(KEY, 1000)
+
+  def distance(critic, sd):
+    """Largest entry of the mean gradient, in standard errors."""
+    found = np.asarray(gradients(np.float32(critic), keys, sd), np.float64)
+    return np.max(np.abs(found.mean(axis=0)) / found.std(axis=0) * np.sqrt(len(keys)))
+
+  for sd in (0.0, 1.5):
+    assert distance(synthetic.decoupled_fixed_point(problem, 16, sd), sd) < 4
+    assert distance(problem.optimum, sd) > 8
 
 
 def test_decoupled_fixed_point_in_limits():
