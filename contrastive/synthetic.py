@@ -29,10 +29,9 @@ import numpy as np
 from contrastive import numerics
 from contrastive.rows import Rows
 
-# Feature number c takes the values +-sqrt(c), each with probability 1 / (2 c), else 0:
-# unit variance, kurtosis c. The names of the laws in configs are "gaussian" and
-# "heavy_tails".
-TAILS = (1.0, 8.0, 32.0)
+# Kurtosis of each feature. A kurtosis of 1, a feature that is +-1, would leave so little
+# room between positives and the longest negatives that the loss is flat at its optimum.
+TAILS = (2.0, 8.0, 32.0)
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 

@@ -178,6 +178,9 @@ def keyed_views(
 ) -> tuple[jax.Array, jax.Array]:
   """Two views of each example, which depend on (key, example id, image) only.
 
+  Another batch, order or number of devices gives the same draws, and pixels that agree
+  to float rounding (1e-5).
+
   Fold the epoch (or the step) into `key`, or an example sees the same views for ever.
 
   Args:

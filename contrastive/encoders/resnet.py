@@ -185,5 +185,12 @@ def resnet50(**options) -> ResNet:
 
 
 def resnet_tiny(**options) -> ResNet:
-  """A ResNet for studies on a few CPU cores."""
-  return ResNet((1, 1, 1), BasicBlock, **{"width": 16, "stem": "patch", **options})
+  """A ResNet for studies on a few CPU cores: 96 features, 0.17 M parameters.
+
+  Two blocks at 8 x 8 and 4 x 4 places of a 32-pixel image, 8 MFLOP forward. Patches of
+  4 and width 48 beat patches of 2 and widths 16, 32, 64 on CPU: convolutions run near
+  the speed of matrix products only from some 32 channels on, and 3 x 3 ones of 2 x 2
+  places are ten times slower than that.
+  """
+  sizes = {"width": 48, "stem": "patch", "patch": 4}
+  return ResNet((1, 1), BasicBlock, **{**sizes, **options})

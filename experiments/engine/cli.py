@@ -95,7 +95,7 @@ def guard(main: Callable[[Sequence[str]], None]) -> None:
   use_compilation_cache()
 
   def guarded(argv):
-    if flags.FLAGS["verbosity"].using_default_value:
+    if not any(arg.startswith("--verbosity") for arg in sys.argv):
       # Libraries log what they do at info level; the progress line would drown in it.
       logging.set_verbosity(logging.WARNING)
     try:

@@ -245,7 +245,7 @@ for DCL" is the wrong fixed point that is predicted for the decoupled loss, and 
 augmented loss whose auxiliary variable is drawn from the minibatch.
 """,
   "heavy_tails": """
-The features of the negatives have unequal tails (kurtosis 1, 8, 32 by default). The
+The features of the negatives have unequal tails (kurtosis 2, 8, 32 by default). The
 optimum and the loss with all negatives follow by enumeration. A minibatch misses the
 rare large negatives, so the direction is wrong too, without any injected noise.
 """,

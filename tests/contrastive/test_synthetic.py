@@ -66,7 +66,7 @@ def test_heavy_tails_by_enumeration_equal_a_loop_over_features():
   problem = PROBLEMS["heavy_tails"]
   query = np.asarray(problem.anchors @ problem.optimum, np.float64)
   expected = np.zeros(len(query))
-  for k, c in enumerate((1.0, 8.0, 32.0)):  # independent features: logs add
+  for k, c in enumerate(synthetic.TAILS):  # independent features: logs add
     move = np.sqrt(c) * query[:, k]
     expected += np.log(1 - 1 / c + (np.exp(move) + np.exp(-move)) / (2 * c))
   got = synthetic.exact_log_normalizer(problem, problem.optimum)
@@ -78,7 +78,7 @@ def test_heavy_tailed_features_have_unit_variance_and_their_kurtosis():
   prob, atoms = np.exp(problem.log_prob), np.asarray(problem.atoms)
   assert abs(prob.sum() - 1) < 1e-6
   np.testing.assert_allclose(prob @ atoms**2, 1.0, rtol=1e-5)
-  np.testing.assert_allclose(prob @ atoms**4, [1, 8, 32], rtol=1e-5)
+  np.testing.assert_allclose(prob @ atoms**4, synthetic.TAILS, rtol=1e-5)
 
 
 def test_error_is_added_to_positives_with_its_standard_deviation():
