@@ -247,8 +247,8 @@ def normalise(
       f"{len(mean)} and {len(std)}."
     )
   shape = (1,) * (image.ndim - 1) + (-1,)
-  mean = jnp.asarray(mean, image.dtype).reshape(shape)
-  return (image - mean) / jnp.asarray(std, image.dtype).reshape(shape)
+  offset, scale = (jnp.asarray(v, image.dtype).reshape(shape) for v in (mean, std))
+  return (image - offset) / scale
 
 
 def _check(image: jax.Array) -> None:

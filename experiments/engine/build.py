@@ -1,5 +1,6 @@
 """Names in a config -> encoder, heads and augmentations, by plain dicts."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,11 @@ RECIPES: dict[str, Callable[[], tuple[views.Recipe, views.Recipe]]] = {
   "simclr_cifar": lambda: (views.simclr(strength=0.5, blur=0.0),) * 2,
   "moco_v3": lambda: views.moco_v3(smallest_crop=0.2),
   "moco_v3_vit": lambda: views.moco_v3(smallest_crop=0.08),
+  # Colour differs and little is cut off, so that views share shape and texture.
+  "scenes": lambda: (
+    dataclasses.replace(views.simclr(strength=1.0, blur=0.0), crop_scale=(0.5, 1.0)),
+  )
+  * 2,
   "light": lambda: (views.light(),) * 2,
 }
 
