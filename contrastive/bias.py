@@ -208,19 +208,20 @@ def gradients(
     [len(losses), D] flat gradients.
   """
 
-  # Logits first, parameters last: the encoder is differentiated once for all losses.
+  # Logits first, parameters last: the encoder's forward pass is shared by all losses.
   def logits_of(p):
     rows = rows_of(p)
     return (rows.positive, rows.negative), rows.where
 
   logits, pull, where = jax.vjp(logits_of, params, has_aux=True)
 
-  def logit_gradient(loss):
-    return jax.grad(lambda x: jnp.mean(loss(Rows(*x, where))))(logits)
+  def one(loss):
+    cotangent = jax.grad(lambda x: jnp.mean(loss(Rows(*x, where))))(logits)
+    return ravel_pytree(pull(cotangent))[0]
 
-  cotangents = [logit_gradient(loss) for loss in losses]
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *cotangents)
-  return jax.vmap(lambda cotangent: ravel_pytree(pull(cotangent))[0])(stacked)
+  # Not a vmap of `pull` over stacked cotangents: jaxlib 0.10.2 on CPU compiles that to
+  # wrong numbers for unit rows, from the 32,768th entry of [losses, n, d] on.
+  return jnp.stack([one(loss) for loss in losses])
 
 
 def squared_variation(rows: Rows) -> jax.Array:

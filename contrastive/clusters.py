@@ -34,9 +34,10 @@ def random_clusters(
   width: int,
   *,
   concentration: float = 0.5,
+  separation: float = 1.0,
   spread: float = 0.5,
 ) -> Clusters:
-  """A mixture with standard normal centres and Dirichlet weights.
+  """A mixture with normal centres and Dirichlet weights.
 
   Args:
     key: typed PRNG key.
@@ -44,26 +45,27 @@ def random_clusters(
     width: dimension d.
     concentration: of the symmetric Dirichlet law, > 0; below 1 a few clusters
       dominate, far above 1 all are equal.
+    separation: standard deviation of the centres, > 0.
     spread: standard deviation within a cluster, > 0.
 
   Raises:
-    ValueError: a count below 1, or a concentration or spread that is not positive.
+    ValueError: a count below 1, or another number that is not positive.
   """
   if min(clusters, width) < 1:
     raise ValueError(
       f"a mixture needs at least 1 cluster and 1 dimension, not {clusters} and {width}"
     )
-  if min(concentration, spread) <= 0:
+  if min(concentration, separation, spread) <= 0:
     raise ValueError(
-      "concentration and spread must be positive, "
-      f"not concentration={concentration}, spread={spread}"
+      "concentration, separation and spread must be positive, not "
+      f"{concentration}, {separation} and {spread}"
     )
   weight_key, centre_key = jax.random.split(key)
   # In logs: a small concentration draws weights below the smallest float32.
   log_gamma = jax.random.loggamma(weight_key, concentration, (clusters,))
   return Clusters(
     log_weight=jax.nn.log_softmax(log_gamma),
-    centre=jax.random.normal(centre_key, (clusters, width)),
+    centre=separation * jax.random.normal(centre_key, (clusters, width)),
     spread=jnp.asarray(spread, jnp.float32),
   )
 

@@ -145,6 +145,7 @@ def make_problem(config, task: Task) -> bias_problems.Problem:
     embedding=config.embedding,
     components=config.clusters,
     concentration=config.concentration,
+    separation=config.separation,
     spread=config.spread,
     view_noise=config.view_noise,
     temperature=task.temperature,
@@ -229,7 +230,9 @@ def _check(config, objectives) -> None:
       raise UsageError(f"{name} must be at least 1, not {config[name]}")
   if config.chains < 4:
     raise UsageError(f"chains={config.chains}: errors need at least 4 chains")
-  for name in ("concentration", "spread", "fraction", "negligible", "learning_rate"):
+  for name in (
+    "concentration", "separation", "spread", "fraction", "negligible", "learning_rate",
+  ):  # fmt: skip
     if config[name] <= 0:
       raise UsageError(f"{name} must be positive, not {config[name]}")
   if not config.run:

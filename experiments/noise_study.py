@@ -13,10 +13,11 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from contrastive import synthetic
+from contrastive import fixed_points, synthetic
 from experiments.engine import (
   cli,
   errors,
@@ -101,7 +102,7 @@ def _run_cells(config, tables, recorder) -> list[noise_report.Cell]:
       tuned_at(config, objective, tables[setup][name], sd)
       for name, objective in chosen.items()
     ]
-    rates, smoothings = np.float32(values).T
+    rates, smoothings = jnp.asarray(values, jnp.float32).T
     records = program(problem_of(config, setup), keys, sd, rates, smoothings)
     records = {k: np.asarray(v, np.float64) for k, v in records.items()}
     for o, name in enumerate(chosen):
@@ -179,8 +180,8 @@ def _theory(config) -> dict[str, dict[float, float]]:
   problem = problem_of(config, "gaussian")
   predicted = {}
   for sd in config.noise:
-    critic = synthetic.decoupled_fixed_point(problem, config.negatives, sd)
-    predicted[sd] = float(synthetic.recovery(problem, np.float32(critic))["x"])
+    critic = fixed_points.decoupled_fixed_point(problem, config.negatives, sd)
+    predicted[sd] = float(synthetic.recovery(problem, critic)["x"])
   return {"gaussian": predicted}
 
 

@@ -115,6 +115,7 @@ def cluster_problem(
   embedding: int,
   components: int,
   concentration: float,
+  separation: float,
   spread: float,
   view_noise: float,
   temperature: float,
@@ -122,7 +123,12 @@ def cluster_problem(
   """Two views of points from a random Gaussian mixture, and a random linear encoder."""
   mixture_key, point_key, view_key, encoder_key = jax.random.split(key, 4)
   mixture = clusters.random_clusters(
-    mixture_key, components, width, concentration=concentration, spread=spread
+    mixture_key,
+    components,
+    width,
+    concentration=concentration,
+    separation=separation,
+    spread=spread,
   )
   points, _ = clusters.sample_points(point_key, mixture, anchors)
   query, key = clusters.sample_pairs(view_key, points, view_noise)

@@ -32,7 +32,7 @@ _BIAS_LINES = (
   "info_nce",
   "info_nce_own",
   "decoupled",
-  "minibatch_1",
+  "minibatch",
   "sogclr",
   "sogclr_half",
   "running",
@@ -44,6 +44,8 @@ _SD_LINES = ("info_nce", "decoupled", "minibatch_1", "running", "exact", "exact_
 # A squared bias below so many of the standard errors that it would have without bias is
 # called consistent with zero.
 _ERRORS = 3.0
+# A standard deviation below this is rounding.
+_NOISELESS = 1e-3
 
 
 @functools.partial(jax.jit, static_argnames=("family", "size"))
@@ -82,6 +84,7 @@ def row(
     **predicted,
     **cell.bias._asdict(),
     **{f"plain_{k}": v for k, v in cell.plain._asdict().items()},
+    **{f"paired_{k}": v for k, v in cell.paired._asdict().items()},
     "sd": cell.sd,
     "cosine": cell.cosine,
     "exact_norm": cell.exact_norm,
@@ -172,55 +175,59 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def conclusions(summary: dict[str, Any]) -> list[str]:
   """Plain sentences: whose bias is consistent with zero, and how large the others'."""
-  cells: dict[str, list[tuple[dict, dict | None]]] = {}
-  labels = {}
-  for sweep in summary["sweeps"].values():
-    yardstick = sweep["objectives"].get("decoupled", {}).get("places")
-    for name, objective in sweep["objectives"].items():
-      labels[name] = objective["label"]
-      for i, place in enumerate(objective["places"]):
-        cells.setdefault(name, []).append((place, yardstick and yardstick[i]))
-  said = []
-  # Where nothing is left to chance (B = N), nobody has a bias.
-  informative = {
-    name: [
-      (p, y) for p, y in pairs if y is not None and y["limit"] > bias_trials.ROUNDING
-    ]
-    for name, pairs in cells.items()
-  }
+  cells, labels = _beside_decoupled(summary)
   zero, rest = [], []
-  for name, pairs in informative.items():
-    if pairs and all(place["zero"] for place, _ in pairs):
-      worst = max(place["limit"] / y["bias"]["mean"] for place, y in pairs)
+  for name, pairs in cells.items():
+    if name == "decoupled" or not pairs:
+      continue
+    ratios = [place["bias"]["mean"] / y["bias"]["mean"] for place, y in pairs]
+    zeros = sum(place["zero"] for place, _ in pairs)
+    if zeros == len(pairs):
+      limits = [place["limit"] / y["bias"]["mean"] for place, y in pairs]
       zero.append(
-        f"{labels[name]} (all {len(pairs)} cells; 95 % upper limit at most "
-        f"{worst:.2g} of the decoupled loss's bias)"
+        f"{labels[name]} (95 % upper limit: {min(limits):.2g} to {max(limits):.2g} of "
+        f"the decoupled loss's bias, median {np.median(limits):.2g}, {zeros} cells)"
       )
-    elif pairs and name != "decoupled":
-      ratios = [place["bias"]["mean"] / y["bias"]["mean"] for place, y in pairs]
-      zeros = sum(place["zero"] for place, _ in pairs)
+    else:
       also = f"; consistent with zero in {zeros}" if zeros else ""
       rest.append(
-        f"{labels[name]}: bias {min(ratios):.2g} to {max(ratios):.2g} (median "
-        f"{np.median(ratios):.2g}) of the decoupled loss's over {len(pairs)} cells"
-        f"{also}."
+        f"{labels[name]}: {min(ratios):.2g} to {max(ratios):.2g} of the decoupled "
+        f"loss's bias, median {np.median(ratios):.2g}, {len(pairs)} cells{also}."
       )
-  nobody = "no objective in this study"
-  said.append(f"Bias consistent with zero everywhere: {'; '.join(zero) or nobody}.")
-  return said + rest + _null_comparison(informative, labels)
+  nobody = "no objective of this study"
+  said = [f"Bias consistent with zero in all cells: {'; '.join(zero) or nobody}."]
+  return said + rest + _null_comparison(cells, labels)
 
 
-def _null_comparison(informative, labels) -> list[str]:
+def _beside_decoupled(summary):
+  """Places of each objective beside the decoupled loss's, where that one is known."""
+  cells: dict[str, list[tuple[dict, dict]]] = {}
+  labels = {}
+  for sweep in summary["sweeps"].values():
+    yardsticks = sweep["objectives"].get("decoupled", {"places": []})["places"]
+    for name, objective in sweep["objectives"].items():
+      labels[name] = objective["label"]
+      cells.setdefault(name, []).extend(
+        (place, yardstick)
+        for place, yardstick in zip(objective["places"], yardsticks, strict=False)
+        if not yardstick["zero"]
+        and yardstick["error"] < 0.2 * yardstick["bias"]["mean"]
+      )
+  return cells, labels
+
+
+def _null_comparison(cells, labels) -> list[str]:
   """Whether drawing u from the minibatch changes the decoupled loss's bias."""
-  if "minibatch_1" not in informative or "decoupled" not in informative:
+  pairs = cells.get("minibatch_1")
+  if not pairs:
     return []
   apart = [
     abs(p["bias"]["mean"] - y["bias"]["mean"]) / np.hypot(p["error"], y["error"])
-    for p, y in informative["minibatch_1"]
+    for p, y in pairs
   ]
   return [
-    f"{labels['minibatch_1']} against {labels['decoupled']}: their biases differ by at "
-    f"most {max(apart):.1f} Monte-Carlo errors over {len(apart)} cells: drawing u from "
+    f"{labels['minibatch_1']} and {labels['decoupled']}: their biases differ by at "
+    f"most {max(apart):.1f} Monte-Carlo errors in {len(apart)} cells. Drawing u from "
     "the minibatch removes no bias."
   ]
 
@@ -291,64 +298,59 @@ def make_figure(summary: dict[str, Any], columns: int = 3) -> Any:
 
 
 def _bias_panel(sweep: dict[str, Any]) -> curves.Panel:
-  x = np.array(sweep["grid"])
-  series = [
-    _series(sweep, name, "bias_runs")
-    for name in _BIAS_LINES
-    if name in sweep["objectives"]
-  ]
-  # The control has no more than one line, so that a sweep over shapes shows it.
-  if "minibatch" in sweep["objectives"] and "minibatch_1" not in sweep["objectives"]:
-    series.append(_series(sweep, "minibatch", "bias_runs"))
+  names = [name for name in _BIAS_LINES if name in sweep["objectives"]]
   return curves.Panel(
     f"{sweep['title']}: bias",
-    series,
+    [_series(sweep, name, "bias_runs") for name in names],
     xlabel=_AXES[sweep["vary"]],
-    ylabel=_UNIT,
+    ylabel="bias",
     log_x=True,
     log_y=True,
-    guides=_guides(sweep, x),
+    guides=_guides(sweep),
     show_runs=False,
   )
-
-
-def _series(sweep, name, runs) -> curves.Series:
-  objective = sweep["objectives"][name]
-  values = np.array([place[runs] for place in objective["places"]], np.float64).T
-  if runs == "bias_runs":
-    zero = [place["limit"] <= bias_trials.ROUNDING for place in objective["places"]]
-    values = np.where(np.array(zero)[None, :], np.nan, values)
-  return curves.Series(objective["label"], np.array(sweep["grid"]), values)
-
-
-def _guides(sweep, x) -> list[tuple[str, Any, Any]]:
-  """Slope 1 / B, and below what the exact u's bias is known to be."""
-  guides = []
-  exact = sweep["objectives"].get("exact")
-  if exact is not None:
-    limits = np.array([place["limit"] for place in exact["places"]])
-    keep = limits > bias_trials.ROUNDING
-    if keep.any():
-      guides.append(("exact u is below", x[keep], limits[keep]))
-  decoupled = sweep["objectives"].get("decoupled")
-  if sweep["vary"] == "batch" and decoupled is not None:
-    middle = len(x) // 2
-    height = 2 * decoupled["places"][middle]["bias"]["mean"]
-    guides.append(("slope 1/B", x, height * x[middle] / x))
-  return guides
 
 
 def _sd_panel(sweep: dict[str, Any]) -> curves.Panel:
   names = [name for name in _SD_LINES if name in sweep["objectives"]]
   return curves.Panel(
-    f"{sweep['title']}: noise of one gradient",
+    f"{sweep['title']}: noise",
     [_series(sweep, name, "sd_runs") for name in names],
     xlabel=_AXES[sweep["vary"]],
-    ylabel=f"standard deviation, {_UNIT}",
+    ylabel="standard deviation",
     log_x=True,
     log_y=True,
     show_runs=False,
   )
+
+
+def _series(sweep, name, runs) -> curves.Series:
+  """An objective's line, without points that a logarithmic axis cannot show."""
+  objective = sweep["objectives"][name]
+  shown = [
+    (x, place[runs])
+    for x, place in zip(sweep["grid"], objective["places"], strict=True)
+    if not (place["zero"] if runs == "bias_runs" else min(place[runs]) < _NOISELESS)
+  ]
+  x = np.array([x for x, _ in shown])
+  values = np.array([values for _, values in shown], np.float64)
+  return curves.Series(objective["label"], x, values.reshape(len(x), -1).T)
+
+
+def _guides(sweep) -> list[tuple[str, Any, Any]]:
+  """Slope 1 / B, and below what the exact u's bias is known to be."""
+  x, guides = np.array(sweep["grid"]), []
+  exact = sweep["objectives"].get("exact")
+  if exact is not None:
+    limits = np.array([place["limit"] for place in exact["places"]])
+    keep = limits > bias_trials.ROUNDING
+    guides.append(("exact u is below", x[keep], limits[keep]))
+  decoupled = sweep["objectives"].get("decoupled")
+  if sweep["vary"] == "batch" and decoupled is not None and len(x) > 1:
+    height = 2.5 * decoupled["places"][1]["bias"]["mean"]
+    near = x <= 16 * x[1]
+    guides.append(("slope 1/B", x[near], height * x[1] / x[near]))
+  return guides
 
 
 def write(workdir: str, summary: dict[str, Any], config) -> None:
@@ -362,9 +364,10 @@ def write(workdir: str, summary: dict[str, Any], config) -> None:
   for line in summary["conclusions"]:
     page.text(line)
   caption = (
-    f"Mean over {config.problem_seeds} problems with its 95 % interval. Dotted: the "
-    "slope 1/B, and the upper limit of the exact u's bias, which is consistent with "
-    "zero. Points of zero bias are not on a logarithmic axis."
+    f"Bias and standard deviation of one minibatch gradient, in {_UNIT}: mean over "
+    f"{config.problem_seeds} problems with its 95 % interval. Dotted: the slope 1/B, "
+    "and the 95 % upper limit of the exact u's bias, which is consistent with zero. A "
+    "line has no point where the bias is consistent with zero."
   )
   page.figure(fig, caption, narrow=make_figure(summary, columns=1))
   for sweep in summary["sweeps"].values():
@@ -399,8 +402,9 @@ the loss with infinitely many negatives (a = 0); InfoNCE has a target of its own
 _MAKING = """
 The bias is the square root of an unbiased estimate of the squared distance between mean
 minibatch gradient and exact gradient: the product of independent halves, averaged over
-all splits. For all objectives but the exact u, the exact-u gradient of the same batch
-and the same Gamma draw is subtracted as a control variate, whose mean is the exact
-gradient; summary.json has the plain estimates too. Running normalisers have seen each
+all splits. For all objectives but the exact u there are two such estimates: the plain
+one, and one from which the exact-u gradient of the same batch and the same Gamma draw
+is subtracted as a control variate, whose mean is the exact gradient. The one with the
+smaller error is shown; metrics.jsonl has both. Running normalisers have seen each
 anchor the stated number of times at the frozen parameters, and then this batch.
 """

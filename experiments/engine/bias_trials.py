@@ -53,9 +53,10 @@ class Cell(NamedTuple):
   """What was measured of one objective at one setting, in units of the attraction.
 
   Attributes:
-    bias: against the exact gradient of the objective's target, with the exact-rate
-      gradient of the same batch and draw as control variate.
-    plain: the same without the control variate.
+    bias: against the exact gradient of the objective's target; of the two estimates
+      below the one with the smaller Monte-Carlo error.
+    paired: with the exact-rate gradient of the same batch and draw as control variate.
+    plain: without.
     sd: root of the total variance of one minibatch gradient.
     cosine: between mean minibatch gradient and exact gradient; NaN if undefined.
     exact_norm: length of the exact gradient of the target.
@@ -64,6 +65,7 @@ class Cell(NamedTuple):
   """
 
   bias: bias.Bias
+  paired: bias.Bias
   plain: bias.Bias
   sd: float
   cosine: float
@@ -172,12 +174,12 @@ def find_truth(
 
 
 class Sums(NamedTuple):
-  """Sums over the batches of each chain: gradients, less their control, squared.
+  """Sums over the batches of each chain.
 
   Attributes:
-    plain: [chains, objectives, D].
-    paired: [chains, objectives, D].
-    square: [chains, objectives] squared lengths.
+    plain: [chains, objectives, D] gradients.
+    paired: [chains, objectives, D] gradients less their control variates.
+    square: [chains, objectives] squared distances from the exact gradient.
   """
 
   plain: jax.Array
@@ -309,7 +311,8 @@ def _batch_sums(family, problem, objectives, size, states, truth, batch, key) ->
     g - target if o.unbiased else g - control[controls.index(_control(o))]
     for o, g, target in zip(objectives, plain, truth.gradient, strict=True)
   ]
-  return Sums(plain, jnp.stack(paired), jnp.sum(jnp.square(plain), axis=-1))
+  error = plain - truth.gradient  # before squaring: no cancellation of large numbers
+  return Sums(plain, jnp.stack(paired), jnp.sum(jnp.square(error), axis=-1))
 
 
 def _memories(objectives: Objectives) -> Objectives:
@@ -341,16 +344,20 @@ def _cells(objectives, sums, batches, truth, yardstick, limits) -> dict[str, Cel
   found = {}
   for i, name in enumerate(objectives):
     length = float(np.linalg.norm(exact[i]))
-    average = plain[:, i].mean(axis=0)
+    average = plain[:, i].mean(axis=0) - exact[i]
+    estimates = {
+      "paired": bias.split_half_bias(paired[:, i]),
+      "plain": bias.split_half_bias(plain[:, i], exact[i]),
+    }
+    # At small batches the exact rate can be noisier than what it is to control.
+    best = min(estimates, key=lambda k: estimates[k].null_error)
+    means = plain[:, i] if best == "plain" else paired[:, i] + exact[i]
+    known = length > ROUNDING
     found[name] = Cell(
-      bias=bias.split_half_bias(paired[:, i]),
-      plain=bias.split_half_bias(plain[:, i], exact[i]),
+      bias=estimates[best],
+      **estimates,
       sd=float(np.sqrt(max(square[i] - average @ average, 0.0))),
-      cosine=(
-        bias.mean_cosine(paired[:, i] + exact[i], exact[i])
-        if length > ROUNDING
-        else float("nan")
-      ),
+      cosine=bias.mean_cosine(means, exact[i]) if known else float("nan"),
       exact_norm=length,
       gradients=batches * plain.shape[0],
       settled="budget",

@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
   Attributes:
     rows: logits of the batch's anchors, as functions of the critic.
-    index: [b] numbers of the anchors.
+    anchor: [b] numbers of the anchors.
     key: of the auxiliary variables.
     estimate: [b] log s_hat without gradient, over all negatives of the batch: those of
       the rows and the extra ones that only the normaliser sees.
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
   """
 
   rows: Rows
-  index: jax.Array
+  anchor: jax.Array
   key: jax.Array
   estimate: jax.Array
   exact: jax.Array
@@ -93,7 +93,7 @@ def _sogclr(weight: float | None) -> Loss:
     traced = lambda visit: jnp.full(visit.shape, batch.smoothing)
     state, log_v = normalizer.update(
       state,
-      batch.index,
+      batch.anchor,
       batch.estimate,
       smoothing=traced if weight is None else weight,
       boost=False,
@@ -115,7 +115,7 @@ def _running(shape: float | None) -> Loss:
     unit = normalizer.decreasing(1.0)
     state, log_v = normalizer.update(
       state,
-      batch.index,
+      batch.anchor,
       batch.estimate,
       # decreasing(numerator) for a traced numerator.
       smoothing=lambda visit: unit(visit / batch.smoothing),

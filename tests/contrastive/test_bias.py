@@ -69,6 +69,17 @@ def test_gradients_are_those_of_differentiating_each_loss_by_itself(data, rows_o
     np.testing.assert_allclose(gradient, expected.reshape(-1), rtol=1e-5, atol=1e-6)
 
 
+def test_compiled_gradients_of_many_losses_on_a_large_batch_are_right():
+  # A compiler's error once made those beyond the first 32,768 entries wrong.
+  x, y, w = (jax.random.normal(jax.random.key(i), (512, 8)) for i in range(3))
+  w = w[:8]
+  rows_of = lambda w: cross_rows(numerics.unit(x @ w), numerics.unit(y @ w), scale=5.0)
+  losses = [lambda rows, c=c: c * infonce.softmax_loss(rows) for c in range(1, 15)]
+  found = jax.jit(lambda w: bias.gradients(rows_of, w, losses))(w)
+  expected = jnp.arange(1.0, 15.0)[:, None] * found[:1]
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
   "objective",
   [

@@ -19,8 +19,11 @@ def normal(x, mean, variance):
 
 
 def test_random_clusters_have_weights_that_sum_to_one():
-  model = clusters.random_clusters(jax.random.key(0), 20, 12, concentration=0.01)
+  model = clusters.random_clusters(
+    jax.random.key(0), 20, 12, concentration=0.01, separation=1.5
+  )
   assert model.centre.shape == (20, 12)
+  np.testing.assert_allclose(jnp.std(model.centre), 1.5, rtol=0.2)
   assert jnp.all(jnp.isfinite(model.log_weight))
   np.testing.assert_allclose(jnp.sum(jnp.exp(model.log_weight)), 1, rtol=1e-5)
 
@@ -81,7 +84,7 @@ def test_pointwise_information_is_a_log_density_ratio():
 
 
 @pytest.mark.parametrize(
-  "wrong", [{"clusters": 0}, {"width": 0}, {"spread": 0.0}, {"concentration": -1.0}]
+  "wrong", [{"clusters": 0}, {"width": 0}, {"spread": 0.0}, {"separation": -1.0}]
 )
 def test_a_mixture_that_makes_no_sense_is_refused(wrong):
   sizes = {"clusters": 3, "width": 2} | wrong

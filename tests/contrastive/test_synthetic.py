@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive import infonce, synthetic
+from contrastive import synthetic
 
 KEY = jax.random.key(0)
 PROBLEMS = {
@@ -111,39 +111,6 @@ def test_gaussian_loss_gap_is_a_quadratic_form():
   gap = recovery(problem, problem.optimum + move)["loss_gap"]
   expected = np.mean(np.sum(np.square(np.asarray(problem.anchors) @ move), axis=1)) / 2
   np.testing.assert_allclose(gap, expected, rtol=1e-4)
-
-
-def test_the_expected_minibatch_gradient_vanishes_at_the_decoupled_fixed_point():
-  problem, index = PROBLEMS["gaussian"], jnp.arange(64)
-
-  def loss(critic, key, sd):
-    draws = synthetic.draw_batch(key, problem, 64, 16)
-    rows = synthetic.batch_rows(problem, critic, index, draws, sd)
-    return jnp.mean(infonce.decoupled_loss(rows))
-
-  gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0, None)))
-  keys = jax.random.split(KEY, 1000)
-
-  def distance(critic, sd):
-    """Largest entry of the mean gradient, in standard errors."""
-    found = np.asarray(gradients(np.float32(critic), keys, sd), np.float64)
-    return np.max(np.abs(found.mean(axis=0)) / found.std(axis=0) * np.sqrt(len(keys)))
-
-  for sd in (0.0, 1.5):
-    assert distance(synthetic.decoupled_fixed_point(problem, 16, sd), sd) < 4
-    assert distance(problem.optimum, sd) > 8
-
-
-def test_decoupled_fixed_point_in_limits():
-  problem = PROBLEMS["gaussian"]
-  size = lambda k, sd: float(
-    recovery(problem, np.float32(synthetic.decoupled_fixed_point(problem, k, sd)))["x"]
-  )
-  assert np.all(np.isinf(synthetic.decoupled_fixed_point(problem, 1)))
-  assert 1 < size(1024, 0.0) < 1.02
-  assert size(16, 0.0) < size(16, 1.5) < size(8, 1.5)
-  with pytest.raises(ValueError, match="normal negatives only"):
-    synthetic.decoupled_fixed_point(PROBLEMS["heavy_tails"], 16)
 
 
 def test_problems_are_functions_of_their_key():

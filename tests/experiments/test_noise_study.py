@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import noise_study as noise_config
-from contrastive import synthetic
+from contrastive import fixed_points, synthetic
 from experiments import noise_study
 from experiments.engine import errors, noise_report, noise_trials, noise_tuning, record
 
@@ -70,8 +70,8 @@ def test_the_direction_hides_the_bias_of_an_isotropic_law(reduced):
 @pytest.mark.parametrize("name", ["decoupled", "augmented_minibatch"])
 @pytest.mark.parametrize("level, sd", [(NONE, 0.0), (HEAVY, 1.5)])
 def test_the_wrong_fixed_point_is_the_predicted_one(reduced, problem, name, level, sd):
-  critic = synthetic.decoupled_fixed_point(problem, SIZES.negatives, sd)
-  predicted = synthetic.recovery(problem, jnp.asarray(critic))["x"]
+  critic = fixed_points.decoupled_fixed_point(problem, SIZES.negatives, sd)
+  predicted = synthetic.recovery(problem, critic)["x"]
   assert abs(reduced[name]["x"][level].mean() / predicted - 1) < 0.02
 
 
