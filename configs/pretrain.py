@@ -135,6 +135,7 @@ def _quick(c):
   c.data.train_limit = 4000
   c.data.test_limit = 1000
   c.objective.name = "augmented"
+  c.views = "scenes"
 
 
 def _scenes(c):

@@ -120,6 +120,9 @@ def minibatch_loss(
 
   Returns:
     [n] values, or [n m] for leave_one_out.
+
+  Raises:
+    ValueError: what the objective's rate needs is missing.
   """
   if objective.form == "softmax":
     return infonce.softmax_loss(rows)
@@ -134,10 +137,14 @@ def minibatch_loss(
   coupled = negatives if objective.coupled else None
   log_norm = augmented.log_normalizer(rows, coupled=coupled)
   if objective.rate == "exact":
+    if log_exact is None:
+      raise ValueError("rate 'exact' needs the exact log normalisers; pass log_exact=")
     log_norm = log_exact
     if coupled is not None:
       log_norm = jnp.logaddexp(rows.positive, log_exact + jnp.log(1.0 * coupled))
   if objective.rate == "running":
+    if state is None or index is None:
+      raise ValueError("rate 'running' needs a normaliser; pass state= and index=")
     # The value after the update, which contains this batch's own estimate.
     _, log_norm = normalizer.update(
       state, index, log_norm, smoothing=objective.smoothing, boost=objective.boost
@@ -216,7 +223,8 @@ def gradients(
   logits, pull, where = jax.vjp(logits_of, params, has_aux=True)
 
   def one(loss):
-    cotangent = jax.grad(lambda x: jnp.mean(loss(Rows(*x, where))))(logits)
+    mean = lambda positive, negative: jnp.mean(loss(Rows(positive, negative, where)))
+    cotangent = jax.grad(mean, argnums=(0, 1))(*logits)
     return ravel_pytree(pull(cotangent))[0]
 
   # Not a vmap of `pull` over stacked cotangents: jaxlib 0.10.2 on CPU compiles that to

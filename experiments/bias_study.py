@@ -18,15 +18,19 @@ import jax
 import ml_collections
 
 from contrastive import bias, normalizer
-from experiments.engine import bias_problems, bias_report, bias_trials, cli, record
+from experiments.engine import (
+  bias_problems,
+  bias_report,
+  bias_summary,
+  bias_trials,
+  cli,
+  record,
+)
 from experiments.engine.errors import UsageError, unknown
 
 FAMILIES = {"clusters": bias_problems.CLUSTERS, "gaussian": bias_problems.GAUSSIAN}
 SCHEDULES = ("constant", "decreasing")
 VARIED = ("batch", "temperature", "shape", "visits")
-
-# Biases below this, in units of the attractive gradient, are negligible by themselves.
-_FLOOR = 1e-3
 
 
 class Task(NamedTuple):
@@ -62,7 +66,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   with record.Recorder(workdir, config) as recorder:
     recorder.drop_after(-1)  # of a study that was interrupted
     rows = _measure_all(config, tasks_of(config, objectives), recorder)
-    summary = bias_report.summarise(rows, config)
+    summary = bias_summary.summarise(rows, config)
     bias_report.write(workdir, summary, config)
     recorder.summary(summary)
   print(bias_report.text(summary))
@@ -163,7 +167,7 @@ def _measure_all(config, tasks: list[Task], recorder) -> list[dict[str, Any]]:
     max_pairs=config.max_pairs,
     fraction=config.fraction,
     negligible=config.negligible,
-    floor=_FLOOR,
+    floor=bias_summary.FLOOR,
   )
   start = time.perf_counter()
   rows = []
@@ -184,7 +188,7 @@ def _measure_all(config, tasks: list[Task], recorder) -> list[dict[str, Any]]:
         for row in found:
           recorder.write(i, **row)
         seconds = time.perf_counter() - start
-        said = bias_report.task_line(tasks[i], found)
+        said = bias_summary.task_line(tasks[i], found)
         print(f"[{i + 1}/{len(jobs)}] {said}  ({seconds:.0f} s)", flush=True)
     except BaseException:
       pool.shutdown(cancel_futures=True)
@@ -212,11 +216,11 @@ def _measure(config, number, task: Task, problem, limits) -> list[dict[str, Any]
     visits=task.visits,
     limits=limits,
   )
-  predicted = bias_report.prediction(family, problem, task.batch)
+  predicted = bias_summary.prediction(family, problem, task.batch)
   place = task._asdict()
   del place["objectives"]
   return [
-    bias_report.row(place, spec.vary, name, cell, predicted)
+    bias_summary.row(place, spec.vary, name, cell, predicted)
     for name, cell in cells.items()
   ]
 

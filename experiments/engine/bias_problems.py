@@ -39,11 +39,11 @@ class Batch(NamedTuple):
   """Anchors of one or many minibatches.
 
   Attributes:
-    index: [..., n] anchor numbers, all different within a batch.
+    anchor: [..., n] anchor numbers, all different within a batch.
     fresh: [..., K, width] negatives drawn for the batch, or an empty tuple.
   """
 
-  index: jax.Array
+  anchor: jax.Array
   fresh: jax.Array | tuple = ()
 
 
@@ -182,8 +182,8 @@ def _project(x, params):
 
 
 def _cluster_rows(problem, params, batch):
-  query = numerics.unit(_project(problem.query[batch.index], params))
-  key = numerics.unit(_project(problem.key[batch.index], params))
+  query = numerics.unit(_project(problem.query[batch.anchor], params))
+  key = numerics.unit(_project(problem.key[batch.anchor], params))
   return cross_rows(query, key, scale=problem.scale)
 
 
@@ -203,8 +203,8 @@ def _cluster_epoch(problem, key, size):
 
 
 def _gaussian_rows(problem, params, batch):
-  query = _project(problem.query[batch.index], params)
-  return queue_rows(query, problem.key[batch.index], batch.fresh, scale=problem.scale)
+  query = _project(problem.query[batch.anchor], params)
+  return queue_rows(query, problem.key[batch.anchor], batch.fresh, scale=problem.scale)
 
 
 def _gaussian_epoch(problem, key, size):

@@ -244,3 +244,11 @@ def test_objectives_that_make_no_sense_are_refused():
   ):
     with pytest.raises(ValueError, match=r"unknown|positive"):
       bias.check_objective(wrong)
+
+
+def test_rates_that_miss_their_normaliser_say_so(data, rows_of):
+  for rate, missing in (("exact", "log_exact="), ("running", "state= and index=")):
+    with pytest.raises(ValueError, match=missing):
+      bias.minibatch_loss(
+        Objective("augmented", rate), rows_of(data[2]), negatives=N - 1
+      )
