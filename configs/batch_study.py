@@ -74,7 +74,7 @@ def get_config(preset: str = "cpu") -> ml_collections.ConfigDict:
 
 def _cpu(c):
   c.base.epochs = 10
-  c.base.data.update(train_limit=10000, test_limit=10000)
+  c.base.data.update(train_limit=5000, test_limit=5000)
   c.base.evaluate.few_shot = False
 
 

@@ -125,8 +125,8 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
   # Replicates are added until each bias is known to `fraction` of itself, or is below
   # `negligible` of the decoupled loss's, or the budget is spent.
   config.chains = 64
-  config.max_gradients = 32768
-  config.max_pairs = 2**23
+  config.max_gradients = 65536
+  config.max_pairs = 2**24
   config.fraction = 0.1
   config.negligible = 0.1
 

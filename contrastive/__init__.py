@@ -13,8 +13,8 @@ float32 or wider. `axis_name` names the device axis with the rest of the batch (
 `contrastive.axes` for how to differentiate then).
 
 Modules with state or many functions are used as modules: `normalizer`, `queue`,
-`target`, `diagnostics`, and, imported by who needs them, `bias`, `views`, `synthetic`,
-`encoders`, `heads`.
+`target`, `diagnostics`, and, imported by who needs them, `bias`, `clusters`,
+`fixed_points`, `synthetic`, `views`, `encoders`, `heads`.
 """
 
 from contrastive import axes, diagnostics, normalizer, numerics, queue, target

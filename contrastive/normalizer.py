@@ -37,7 +37,7 @@ class Normalizer(NamedTuple):
   """
 
   log_v: jax.Array
-  count: jax.Array
+  count: jax.Array  # type: ignore[assignment]  # hides tuple.count
   level: jax.Array
   updates: jax.Array
 
@@ -60,12 +60,12 @@ def read(state: Normalizer, index: jax.Array) -> jax.Array:
   return jnp.where(state.count[index] > 0, log_v, state.level)
 
 
-def constant(smoothing: float) -> Smoothing:
-  """The same weight g in (0, 1] at each visit.
+def constant(smoothing: jax.Array | float) -> Smoothing:
+  """The same weight g in (0, 1] at each visit; a traced one is not checked.
 
   0.9, SogCLR's default, is almost no memory; 0.01 wants about 1,000 visits.
   """
-  if not 0 < smoothing <= 1:
+  if not isinstance(smoothing, jax.core.Tracer) and not 0 < smoothing <= 1:
     raise ValueError(
       f"smoothing is the weight of the new estimate, in (0, 1], not {smoothing}"
     )
@@ -73,7 +73,7 @@ def constant(smoothing: float) -> Smoothing:
 
 
 def decreasing(
-  numerator: float = 4.0, floor: float = 0.001, ceiling: float = 0.5
+  numerator: jax.Array | float = 4.0, floor: float = 0.001, ceiling: float = 0.5
 ) -> Smoothing:
   """`clip(numerator / visit, floor, ceiling)`: the mean over the last visits.
 
@@ -81,11 +81,13 @@ def decreasing(
   short memory while the parameters move fast, long memory once they settle.
 
   Args:
-    numerator: > 0; 1 would be the plain mean over all visits.
+    numerator: > 0 (a traced one is not checked); 1 would be the plain mean over all
+      visits.
     floor: smallest weight, in [0, ceiling].
     ceiling: largest weight after the first visit, in (0, 1].
   """
-  if numerator <= 0 or not 0 <= floor <= ceiling <= 1 or ceiling == 0:
+  positive = isinstance(numerator, jax.core.Tracer) or numerator > 0
+  if not positive or not 0 <= floor <= ceiling <= 1 or ceiling == 0:
     raise ValueError(
       "decreasing smoothing needs numerator > 0 and 0 <= floor <= ceiling <= 1, "
       f"not numerator={numerator}, floor={floor}, ceiling={ceiling}"

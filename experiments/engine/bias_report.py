@@ -132,9 +132,10 @@ def _ratio_panel(sweep: dict[str, Any]) -> curves.Panel:
 
 
 def _panel(sweep, subject, ylabel, names, runs, **marks) -> curves.Panel:
+  lines = [_series(sweep, name, runs) for name in names if name in sweep["objectives"]]
   return curves.Panel(
     f"{sweep['title']}: {subject}" if subject else sweep["title"],
-    [_series(sweep, name, runs) for name in names if name in sweep["objectives"]],
+    [line for line in lines if len(line.x)],
     xlabel=_AXES[sweep["vary"]],
     ylabel=ylabel,
     log_x=True,
@@ -153,9 +154,9 @@ def _series(sweep, name, runs) -> curves.Series:
     if runs in place
     and not (min(place[runs]) < _NOISELESS if runs == "sd_runs" else place["zero"])
   ]
+  x = np.array([x for x, _ in shown])
   values = np.array([values for _, values in shown], np.float64)
-  runs_by_x = values.T if shown else np.empty((1, 0))
-  return curves.Series(objective["label"], np.array([x for x, _ in shown]), runs_by_x)
+  return curves.Series(objective["label"], x, values.T)
 
 
 def _guides(sweep) -> list[tuple[str, Any, Any]]:

@@ -162,8 +162,8 @@ def _add_ratios(objectives: dict[str, Any]) -> None:
 
 
 def known(place: dict[str, Any]) -> bool:
-  """Whether a bias is told from zero on every problem, and to 20 % on average."""
-  enough = place["error"] < 0.2 * place["bias"]["mean"] and min(place["bias_runs"]) > 0
+  """Whether a bias is told from zero on every problem, and to 10 % on average."""
+  enough = place["error"] < 0.1 * place["bias"]["mean"] and min(place["bias_runs"]) > 0
   return bool(enough and not place["zero"])
 
 

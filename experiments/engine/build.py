@@ -24,16 +24,20 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
   "vit_base": vit.vit_base,
 }
 
+
+def _scenes_recipe() -> views.Recipe:
+  """Colour differs and little is cut off: views share shape and texture."""
+  return dataclasses.replace(
+    views.simclr(strength=1.0, blur=0.0), crop_scale=(0.5, 1.0)
+  )
+
+
 RECIPES: dict[str, Callable[[], tuple[views.Recipe, views.Recipe]]] = {
   "simclr": lambda: (views.simclr(),) * 2,
   "simclr_cifar": lambda: (views.simclr(strength=0.5, blur=0.0),) * 2,
   "moco_v3": lambda: views.moco_v3(smallest_crop=0.2),
   "moco_v3_vit": lambda: views.moco_v3(smallest_crop=0.08),
-  # Colour differs and little is cut off, so that views share shape and texture.
-  "scenes": lambda: (
-    dataclasses.replace(views.simclr(strength=1.0, blur=0.0), crop_scale=(0.5, 1.0)),
-  )
-  * 2,
+  "scenes": lambda: (_scenes_recipe(),) * 2,
   "light": lambda: (views.light(),) * 2,
 }
 

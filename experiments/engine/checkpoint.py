@@ -45,7 +45,8 @@ class Checkpoints:
     step = self.latest()
     if step is None:
       raise errors.UserError(
-        f"no checkpoint under {self.folder}; train first: python -m experiments.pretrain"
+        f"no checkpoint under {self.folder}; train first: "
+        "python -m experiments.pretrain"
       )
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
     try:

@@ -135,7 +135,7 @@ def default_workdir(argv: Sequence[str]) -> str:
 
 def use_compilation_cache() -> None:
   """Keeps compiled programs in the user's cache folder, unless told where."""
-  if jax.config.jax_compilation_cache_dir is None:
+  if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     jax.config.update(
       "jax_compilation_cache_dir", str(pathlib.Path(home) / "contrastive-jax")

@@ -90,12 +90,11 @@ def _sogclr(weight: float | None) -> Loss:
   """Plain exponential average, deterministic u; None: the tuned weight."""
 
   def loss(batch, state):
-    traced = lambda visit: jnp.full(visit.shape, batch.smoothing)
     state, log_v = normalizer.update(
       state,
       batch.anchor,
       batch.estimate,
-      smoothing=traced if weight is None else weight,
+      smoothing=normalizer.constant(batch.smoothing if weight is None else weight),
       boost=False,
     )
     return augmented.augmented_loss(batch.rows, log_v), state
@@ -112,13 +111,11 @@ def _augmented_minibatch(batch, state):
 
 def _running(shape: float | None) -> Loss:
   def loss(batch, state):
-    unit = normalizer.decreasing(1.0)
     state, log_v = normalizer.update(
       state,
       batch.anchor,
       batch.estimate,
-      # decreasing(numerator) for a traced numerator.
-      smoothing=lambda visit: unit(visit / batch.smoothing),
+      smoothing=normalizer.decreasing(batch.smoothing),
     )
     noise = augmented.log_gamma_noise(batch.key, log_v.shape[0], shape)
     return augmented.augmented_loss(batch.rows, log_v, noise), state

@@ -33,7 +33,7 @@ def finished_run(tmp_path_factory):
 
 
 def test_a_run_leaves_records_report_and_a_probe(finished_run):
-  config, workdir, final = finished_run
+  _, workdir, final = finished_run
   assert (
     record.read_json(f"{workdir}/summary.json")["probe/top1"] == final["probe/top1"]
   )
@@ -44,7 +44,7 @@ def test_a_run_leaves_records_report_and_a_probe(finished_run):
 
 
 def test_a_complete_run_is_not_run_again(finished_run, capsys):
-  config, workdir, final = finished_run
+  config, workdir, _ = finished_run
   assert pretrain.run(config, workdir) == record.read_json(f"{workdir}/summary.json")
   assert "is complete" in capsys.readouterr().out
 

@@ -201,5 +201,5 @@ def test_a_saved_picture_is_embedded_and_a_missing_one_is_named(tmp_path):
   text = page.write(tmp_path / "report.html").read_text()
   assert "data:image/svg+xml;base64," in text and "data:image/png;base64," in text
   assert "a &lt; b" in text
-  with pytest.raises(errors.UserError, match="gone.svg not found"):
+  with pytest.raises(errors.UserError, match=r"gone\.svg not found"):
     page.picture(tmp_path / "gone.svg")
