@@ -32,11 +32,12 @@ _ARMS = {
   ),
 }
 
-# Learning rates found by preset tune, at the first batch size.
+# Learning rates at the first batch size. Preset tune has not been run over all arms yet;
+# 4e-3 was best of 1e-3 to 1.6e-2 for InfoNCE on Fashion-MNIST (one seed).
 _TUNED = {
-  "scenes": dict.fromkeys(_ARMS, 2e-3),
-  "fashion_mnist": dict.fromkeys(_ARMS, 2e-3),
-  "cifar10": dict.fromkeys(_ARMS, 2e-3),
+  "scenes": dict.fromkeys(_ARMS, 4e-3),
+  "fashion_mnist": dict.fromkeys(_ARMS, 4e-3),
+  "cifar10": dict.fromkeys(_ARMS, 4e-3),
 }
 
 
@@ -82,7 +83,7 @@ def _tune(c):
   _cpu(c)
   c.study.seeds = (100,)
   c.study.batches = (64,)
-  c.study.learning_rates = (1e-3, 2e-3, 4e-3)
+  c.study.learning_rates = (2e-3, 4e-3, 8e-3)
 
 
 def _smoke(c):

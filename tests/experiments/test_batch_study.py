@@ -52,6 +52,7 @@ def test_a_tuning_names_the_rate_with_the_best_validation_accuracy(trained, tmp_
 def test_a_cell_changes_objective_data_batch_seed_and_rate(trained, tmp_path):
   config = batch_config.get_config("smoke")
   config.study.rate_exponent = 1.0
+  config.tuned.scenes.info_nce = config.tuned.scenes.augmented_running = 2e-3
   batch_study.run(config, str(tmp_path))
   seen = {
     (c.objective.name, c.batch, c.seed, round(c.optimizer.learning_rate, 6))
