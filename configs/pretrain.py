@@ -87,7 +87,7 @@ def _base():
       clip_norm=0.0,
     )
   )
-  c.evaluate = evaluation()
+  c.evaluate = evaluation_settings()
   return c
 
 
@@ -113,8 +113,8 @@ def _objective():
   return c
 
 
-def evaluation() -> ml_collections.ConfigDict:
-  """What is measured on frozen features; experiments/engine/evaluate.py has more."""
+def evaluation_settings() -> ml_collections.ConfigDict:
+  """What is measured on frozen features; experiments/engine/evaluation/evaluate.py has more."""
   return ml_collections.ConfigDict(
     dict(seed=0, probe=True, knn=True, few_shot=True, shots=(1, 5, 20), draws=5)
   )

@@ -7,7 +7,7 @@ Presets: default (everything), linear (the linear probe and diagnostics), smoke.
 
 import ml_collections
 
-from configs.pretrain import evaluation
+from configs.pretrain import evaluation_settings
 
 
 def get_config(preset: str = "default") -> ml_collections.ConfigDict:
@@ -22,7 +22,7 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
   c.data = ml_collections.ConfigDict(
     dict(name="", train="train", labelled="", test="test", train_limit=0, test_limit=0)
   )
-  c.evaluate = evaluation()
+  c.evaluate = evaluation_settings()
   if preset == "linear":
     c.evaluate.update(knn=False, few_shot=False)
   if preset == "smoke":

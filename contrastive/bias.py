@@ -342,6 +342,6 @@ def mean_cosine(means: np.ndarray, target: np.ndarray) -> float:
   noise = np.sum(means.var(axis=0, ddof=1)) / means.shape[0]
   squared = average @ average - noise
   length = np.linalg.norm(target)
-  if length == 0 or squared <= noise:
+  if length == 0 or squared <= 3 * noise:
     return float("nan")
   return float(np.clip(average @ target / (length * np.sqrt(squared)), -1, 1))

@@ -15,7 +15,8 @@ import ml_collections
 import numpy as np
 
 from experiments import pretrain
-from experiments.engine import cli, curves, errors, record, report
+from experiments.engine import cli, errors, record
+from experiments.engine.reporting import curves, report
 
 METRICS = {"probe/top1": "linear probe, top-1", "knn/top1": "kNN, top-1"}
 

@@ -20,8 +20,9 @@ from typing import Any
 
 from absl import flags, logging
 
-from experiments.engine import cli, embedded, errors
-from experiments.engine.builders import (
+from experiments.engine import cli, errors
+from experiments.engine.datasets import embedded
+from experiments.engine.datasets.builders import (
   RECIPES,
   download,
   folders,
@@ -62,7 +63,9 @@ def run(
   folder = folders.find_prepared(name, data_dir)
   made = folder is None
   if folder is None:
-    from experiments.engine.builders import writer  # TFDS: only where it is needed
+    from experiments.engine.datasets.builders import (
+      writer,  # TFDS: only where it is needed
+    )
 
     read = _read_pictures if from_folder else _read_files
     try:

@@ -16,22 +16,14 @@ import jax.numpy as jnp
 import ml_collections
 
 from contrastive import views
-from experiments.engine import (
-  build,
-  cli,
-  data,
-  evaluate,
-  loop,
-  mesh,
-  record,
-  run_page,
-  tables,
-)
+from experiments.engine import build, cli, data, loop, mesh, record
 from experiments.engine import optimizer as optim
 from experiments.engine import state as states
 from experiments.engine import step as steps
 from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.evaluation import evaluate, tables
 from experiments.engine.objectives import Objective, build_objective
+from experiments.engine.reporting import run_page
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:

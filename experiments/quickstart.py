@@ -12,7 +12,8 @@ from typing import Any
 import ml_collections
 
 from experiments import noise_study, pretrain
-from experiments.engine import cli, noise_report, record, report, run_page
+from experiments.engine import cli, noise_report, record
+from experiments.engine.reporting import report, run_page
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.engine import bias_summary, bias_trials, curves, record, report
+from experiments.engine import bias_summary, bias_trials, record
+from experiments.engine.reporting import curves, report
 
 _AXES = {
   "batch": "batch size B",
@@ -50,8 +51,12 @@ def table(sweep: dict[str, Any], quantity: str) -> tuple[list[str], list[list[An
   }[quantity]
   rows = [
     [objective["label"], *(write_cell(place) for place in objective["places"])]
-    for objective in sweep["objectives"].values()
+    for name, objective in sweep["objectives"].items()
+    if quantity != "ratio" or name != "decoupled"
   ]
+  if quantity == "bias":
+    predicted = [f"{value:.3g}" for value in sweep["predicted"]]
+    rows.append(["theory for decoupled, leading order", *predicted])
   return headers, rows
 
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.engine import bias_problems, bias_trials, curves
+from experiments.engine import bias_problems, bias_trials
+from experiments.engine.reporting import curves
 
 # What a sweep of the default config is called in tables and figures.
 TITLES = {

@@ -10,8 +10,9 @@ import functools
 import ml_collections
 import numpy as np
 
-from experiments.engine import embedded, errors
-from experiments.engine.builders import RECIPES, folders
+from experiments.engine import errors
+from experiments.engine.datasets import embedded
+from experiments.engine.datasets.builders import RECIPES, folders
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ def _open_prepared(
   folder = folders.find_prepared(name, data_dir)
   if folder is None:
     raise _not_found(name, data_dir)
-  from experiments.engine import pictures, stored  # TFDS: only where it is needed
+  from experiments.engine.datasets import pictures, stored
 
   encoded = stored.read_encoded(folder, split)
   decode = lambda rows: pictures.decode_pictures(

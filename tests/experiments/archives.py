@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from experiments import prepare
-from experiments.engine import builders, data
+from experiments.engine import data
+from experiments.engine.datasets import builders
 
 
 def accept_any_checksum(monkeypatch, name):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.engine import curves, errors
+from experiments.engine import errors
+from experiments.engine.reporting import curves
 
 WEIGHTS = [4.17, 5.58, 5.18, 6.11, 4.5, 4.61, 5.17, 4.53, 5.33, 5.14]
 

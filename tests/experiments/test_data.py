@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from experiments import prepare
-from experiments.engine import data, errors, pictures
+from experiments.engine import data, errors
+from experiments.engine.datasets import pictures
 from multimodal import scenes
 from tests.experiments import archives
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from experiments.engine import (
+from experiments.engine.errors import UsageError, UserError
+from experiments.engine.evaluation import (
   evaluate,
   few_shot,
   metrics,
@@ -19,7 +20,6 @@ from experiments.engine import (
   softmax_regression,
   tables,
 )
-from experiments.engine.errors import UsageError, UserError
 
 
 def _blobs(n=240, d=12, k=4, spread=1.5, seed=0):

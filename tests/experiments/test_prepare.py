@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from experiments import prepare
-from experiments.engine import builders, errors
-from experiments.engine.builders import folders, formats, recipe
+from experiments.engine import errors
+from experiments.engine.datasets import builders
+from experiments.engine.datasets.builders import folders, formats, recipe
 from tests.experiments import archives
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def test_killed_prepare_leaves_nothing_that_looks_prepared(tmp_path):
   code = f"""
 import os, signal
 from experiments import prepare
-from experiments.engine.builders import formats
+from experiments.engine.datasets.builders import formats
 seen = []
 def kill(encoded, where):
   seen.append(where)
@@ -222,7 +223,7 @@ def test_list_names_every_set_and_file(capsys):
 
 def test_archives_are_never_unpickled_nor_unpacked():
   """Members of an archive are streams: no path of theirs ever reaches the disk."""
-  for path in (ROOT / "experiments" / "engine" / "builders").glob("*.py"):
+  for path in (ROOT / "experiments" / "engine" / "datasets" / "builders").glob("*.py"):
     text = path.read_text("utf-8")
     assert "import pickle" not in text and "extractall" not in text
 

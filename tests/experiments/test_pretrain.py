@@ -40,7 +40,7 @@ def test_a_run_leaves_records_report_and_a_probe(finished_run):
   assert 0 <= final["probe/top1"] <= 1 and final["train/step"] == 8
   assert len(losses(workdir)) == 8 and np.all(np.isfinite(losses(workdir)))
   page = pathlib.Path(workdir, "report.html").read_text(encoding="utf-8")
-  assert "augmented" in page and "experiments" in page
+  assert "simclr with augmented on scenes" in page and "linear probe" in page
 
 
 def test_a_complete_run_is_not_run_again(finished_run, capsys):

@@ -8,7 +8,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from experiments.engine import curves, errors, report
+from experiments.engine import errors
+from experiments.engine.reporting import curves, report
 
 VOID = {"meta", "img", "source", "br", "hr", "link", "input"}
 NASTY = '<script>alert("x & y")</script>'

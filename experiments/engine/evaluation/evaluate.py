@@ -15,15 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive import diagnostics
-from experiments.engine import (
-  curves,
-  errors,
-  few_shot,
-  metrics,
-  neighbours,
-  probing,
-  tables,
-)
+from experiments.engine import errors
+from experiments.engine.evaluation import few_shot, metrics, neighbours, probing, tables
+from experiments.engine.reporting import curves
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from experiments.engine import errors
-from experiments.engine.builders import formats
-from experiments.engine.builders.recipe import Example, File, Form, Pictures, Recipe
+from experiments.engine.datasets.builders import formats
+from experiments.engine.datasets.builders.recipe import (
+  Example,
+  File,
+  Form,
+  Pictures,
+  Recipe,
+)
 
 _CLASSES = (
   "airplane",

@@ -189,7 +189,7 @@ def figure(
     ValueError: a series' shapes do not fit together.
   """
   _matplotlib()
-  from experiments.engine import drawing
+  from experiments.engine.reporting import drawing
 
   return drawing.grid(list(panels) or [Panel("", [])], columns, title)
 

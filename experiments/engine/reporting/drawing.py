@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import figure, layout_engine, lines, patches, ticker
 
-from experiments.engine import curves, line_labels
+from experiments.engine.reporting import curves, line_labels
 
 # Okabe and Ito's colour-blind safe palette, without its yellow (invisible on white).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -13,7 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.engine import curves, errors, record
+from experiments.engine import errors, record
+from experiments.engine.reporting import curves
 
 # A figure with many curves is smaller as PNG than as SVG.
 _SVG_BYTES = 400_000

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive import numerics
-from experiments.engine import metrics
+from experiments.engine.evaluation import metrics
 
 # Similarities held at once: a block of queries against all training rows, 64 MiB.
 _BLOCK_ENTRIES = 2**24

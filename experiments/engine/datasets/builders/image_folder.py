@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Iterator
 
 from experiments.engine import errors
-from experiments.engine.builders import formats
-from experiments.engine.builders.recipe import Example, Pictures
+from experiments.engine.datasets.builders import formats
+from experiments.engine.datasets.builders.recipe import Example, Pictures
 
 
 def read_folder(where: str) -> tuple[Pictures, list[dict[str, str | int]]]:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.engine import errors, pictures
+from experiments.engine import errors
+from experiments.engine.datasets import pictures
 
 
 class Encoded(NamedTuple):

@@ -77,7 +77,7 @@ def _digits(split: str, image_size: int | None) -> Source:
   part = parts[name][start:stop]
 
   def images(rows: np.ndarray) -> np.ndarray:
-    from experiments.engine import pictures
+    from experiments.engine.datasets import pictures
 
     return pictures.resize(pixels[part[rows]], image_size or 8)
 

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 
 from experiments.engine import errors
-from experiments.engine.builders.recipe import File, Form, Recipe, sha256
+from experiments.engine.datasets.builders.recipe import File, Form, Recipe, sha256
 
 _SECONDS = 60  # without a byte from the server
 _CHUNK = 1 << 20

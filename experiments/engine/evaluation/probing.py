@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.engine import softmax_regression, tables
 from experiments.engine.errors import UserError
+from experiments.engine.evaluation import softmax_regression, tables
 
 # A penalty is chosen by accuracy, which does not see the last digits of a fit.
 _SELECTION = {"tolerance": 1e-3, "max_iterations": 200}

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.engine import data, metrics, tables
+from experiments.engine import data
 from experiments.engine.errors import UserError
+from experiments.engine.evaluation import metrics, tables
 
 # Penalties as multiples of the mean square of the singular values.
 _PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

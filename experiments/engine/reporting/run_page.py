@@ -4,7 +4,8 @@ import pathlib
 
 import numpy as np
 
-from experiments.engine import curves, record, report
+from experiments.engine import record
+from experiments.engine.reporting import curves, report
 
 _EXPLAINED = {
   "train/loss": "training loss (nats)",

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 import tensorflow_datasets as tfds
 
 from experiments.engine import errors
-from experiments.engine.builders import folders
-from experiments.engine.builders.recipe import Pictures
+from experiments.engine.datasets.builders import folders
+from experiments.engine.datasets.builders.recipe import Pictures
 
 VERSION = "1.0.0"
 

@@ -1,7 +1,7 @@
 """Data sets that `experiments.prepare` can make from local files."""
 
-from experiments.engine.builders import caltech101, cifar, fashion_mnist, stl10
-from experiments.engine.builders.recipe import Recipe
+from experiments.engine.datasets.builders import caltech101, cifar, fashion_mnist, stl10
+from experiments.engine.datasets.builders.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
   recipe.name: recipe

@@ -4,8 +4,14 @@ import pathlib
 from collections.abc import Iterator, Mapping
 
 from experiments.engine import errors
-from experiments.engine.builders import formats
-from experiments.engine.builders.recipe import Example, File, Form, Pictures, Recipe
+from experiments.engine.datasets.builders import formats
+from experiments.engine.datasets.builders.recipe import (
+  Example,
+  File,
+  Form,
+  Pictures,
+  Recipe,
+)
 
 _CLASSES = (
   "T-shirt/top",

@@ -1,0 +1,1 @@
+"""Frozen features: embed once, then probe, neighbours, few shots, geometry."""

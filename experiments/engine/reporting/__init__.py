@@ -1,0 +1,1 @@
+"""Figures over seeds and HTML pages that hold them."""
