@@ -1,11 +1,21 @@
 """The bias study: objectives, frozen problems, and what is varied.
 
 python -m experiments.bias_study --config=configs/bias_study.py --workdir=DIR
+
+Two CPU cores, 4 min 39 s while other programs ran (287 s of processor time). Result,
+seed 0, five problems: the augmented objective with the exact normaliser has no bias at
+any batch size, temperature or Gamma shape; drawn from the minibatch it has the decoupled
+loss's; a running normaliser with weight 0.1 leaves 4 to 26 % of that, SogCLR's weight of
+0.9 53 to 103 %. Tables: docs/bias_study.md.
+
+:smoke takes about 10 s and says nothing about the objectives. :full (10 problems, all
+powers of two, errors of 3 %) was not run.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
-_AUGMENTED = {"form": "augmented", "rate": "running", "shape": None}
+_AUGMENTED = {"form": "augmented", "rate": "running"}
 
 # Name -> how a minibatch becomes a gradient (`contrastive.bias.Objective`). `coupled`
 # says which target the bias is against: False for infinitely many negatives, True for
@@ -134,7 +144,7 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
     {
       name: {
         "rate": "minibatch",
-        "shape": None,
+        "shape": config_dict.placeholder(float),  # None: u = E[u]
         "smoothing": 0.1,
         "schedule": "constant",
         "boost": False,

@@ -235,7 +235,8 @@ def _check(config, objectives) -> None:
   if config.chains < 4:
     raise UsageError(f"chains={config.chains}: errors need at least 4 chains")
   for name in (
-    "concentration", "separation", "spread", "fraction", "negligible", "learning_rate",
+    "temperature", "concentration", "separation", "spread", "fraction", "negligible",
+    "learning_rate",
   ):  # fmt: skip
     if config[name] <= 0:
       raise UsageError(f"{name} must be positive, not {config[name]}")
@@ -258,9 +259,10 @@ def _check_sweep(config, name: str, objectives) -> None:
       raise unknown(kind, value, known)
   if not spec.objectives or not spec.grid:
     raise UsageError(f"sweep '{name}' needs objectives and a grid of values")
-  if min(spec.grid) <= 0 or config.temperature <= 0:
-    low = min(*spec.grid, config.temperature)
-    raise UsageError(f"sweep '{name}': {spec.vary} must be positive, not {low:g}")
+  if min(spec.grid) <= 0:
+    raise UsageError(
+      f"sweep '{name}': {spec.vary} must be positive, not {min(spec.grid):g}"
+    )
   sizes = spec.grid if spec.vary == "batch" else (config.batch,)
   if min(sizes) < 4:
     raise UsageError(f"sweep '{name}': a batch needs at least 4 anchors")

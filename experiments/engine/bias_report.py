@@ -70,7 +70,7 @@ def _bias_text(place: dict[str, Any]) -> str:
   error = f"mc {place['error']:.1g}" if place["error"] > 1e-6 else "exact"
   if count < 2:
     return f"{mean:.3g} ({error}){star}"
-  return f"{mean:.3g} ± {(high - low) / 2:.1g} ({error}){star}"
+  return f"{mean:.3g} ± {_brief((high - low) / 2)} ({error}){star}"
 
 
 def _ratio_text(place: dict[str, Any]) -> str:
@@ -79,7 +79,12 @@ def _ratio_text(place: dict[str, Any]) -> str:
   if place["zero"]:
     return f"0 (< {place['ratio_limit']:.2g})"
   mean, low, high, count = place["ratio"].values()
-  return f"{mean:.2g}" if count < 2 else f"{mean:.2g} ± {(high - low) / 2:.1g}"
+  return f"{mean:.2g}" if count < 2 else f"{mean:.2g} ± {_brief((high - low) / 2)}"
+
+
+def _brief(value: float) -> str:
+  """One significant digit, without an exponent: `30`, `0.004`."""
+  return f"{float(f'{value:.1g}'):g}"
 
 
 def _sd_text(place: dict[str, Any]) -> str:

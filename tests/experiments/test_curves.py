@@ -306,3 +306,10 @@ def test_no_matplotlib_is_a_sentence(monkeypatch):
   with pytest.raises(errors.UserError, match="pip install"):
     curves.figure([])
   assert curves.interval([1.0, 3.0]).mean == 2.0
+
+
+def test_a_series_without_points_beside_a_reference_line_is_drawn():
+  empty = curves.Series("a", np.empty(0), np.empty((1, 0)))
+  full = curves.Series("b", np.arange(3), np.ones((2, 3)))
+  fig = curves.figure([curves.Panel("t", [empty, full], lines={"chance": 0.5})])
+  assert curves.encode(fig, "png").startswith(b"\x89PNG")

@@ -34,6 +34,8 @@ def _marked(ax: Any) -> list:
 
 def _fractions(ax: Any, line: Any) -> np.ndarray:
   """A line as 400 points [400, 2] in fractions of its axes."""
+  if not len(line.get_xydata()):
+    return np.empty((0, 2))
   ends = line.get_transform().transform(line.get_xydata())
   ends = ax.transAxes.inverted().transform(ends)
   where = np.linspace(0, len(ends) - 1, 400)
