@@ -46,7 +46,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     workdir: folder of the study.
 
   Returns:
-    The contents of summary.json: {"cells": [...], "tuned": {...}, "minutes": ...}.
+    The contents of summary.json: {"cells": [...], "tuned": {...}}.
   """
   cells = plan(config)
   with record.Recorder(workdir, config) as recorder:
@@ -57,8 +57,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       finals[cell] = pretrain.run(cell_config(config, cell), folder)
     summary = summarise(config, finals)
     recorder.summary(summary)
-  write_page(workdir, config, finals, summary)
-  print(markdown(config, finals))
+  write_page(workdir, config, summary)
+  print(report.markdown_table(*table_rows(config, summary)))
   return summary
 
 
@@ -99,22 +99,28 @@ def cell_config(
 
 
 def summarise(config, finals: dict[Cell, dict]) -> dict[str, Any]:
-  """Means with 95 % intervals, differences to the first arm, and the best rates."""
-  rows = []
-  for group, members in _groups(finals).items():
-    base = _group_values(finals, group._replace(arm=config.study.arms[0]))
+  """Means with 95 % intervals, differences to the first arm, and the best rates.
+
+  An arm is compared with the first arm at that one's best rate.
+  """
+  best, rows = _best_rates(finals), []
+  first = config.study.arms[0]
+  groups = _groups(finals)
+  for group, members in groups.items():
+    base_rate = best[group.data][first]
+    base = groups[group._replace(arm=first, rate=base_rate)]
     row = dict(group._asdict(), seeds=sorted(members))
     row.pop("seed")
     for metric in METRICS:
       values = [members[s][metric] for s in sorted(members)]
       row[metric] = {"values": values, **curves.interval(values)._asdict()}
       other = [base[s][metric] for s in sorted(members) if s in base]
-      if group.arm != config.study.arms[0] and len(other) == len(values) > 1:
+      if group.arm != first and len(other) == len(values) > 1:
         gain = curves.paired_difference(values, other)
         row[metric]["difference"] = gain._asdict()
     row["minutes"] = float(np.mean([m["minutes/train"] for m in members.values()]))
     rows.append(row)
-  return {"cells": rows, "tuned": _best_rates(finals)}
+  return {"cells": rows, "tuned": best}
 
 
 def _groups(finals):
@@ -122,12 +128,6 @@ def _groups(finals):
   for cell, final in finals.items():
     groups.setdefault(cell._replace(seed=-1), {})[cell.seed] = final
   return groups
-
-
-def _group_values(finals, group):
-  # Arms may have different rates; the rate is not part of what is compared.
-  same = lambda c: (c.data, c.arm, c.batch) == (group.data, group.arm, group.batch)
-  return {c.seed: final for c, final in finals.items() if same(c)}
 
 
 def _best_rates(finals) -> dict[str, dict[str, float]]:
@@ -141,14 +141,13 @@ def _best_rates(finals) -> dict[str, dict[str, float]]:
   return best
 
 
-def table_rows(config, finals) -> tuple[list[str], list[list[str]]]:
+def table_rows(config, summary) -> tuple[list[str], list[list[str]]]:
   """Header and rows of the result table, accuracies in per cent."""
   headers = ["data", "batch", "objective", "seeds"]
   for title in METRICS.values():
     headers += [title, "minus " + config.arms[config.study.arms[0]].label]
   rows = []
-  cells = summarise(config, finals)["cells"]
-  for row in sorted(cells, key=lambda r: (r["data"], r["batch"])):
+  for row in sorted(summary["cells"], key=lambda r: (r["data"], r["batch"])):
     line = [row["data"], str(row["batch"]), config.arms[row["arm"]].label]
     if config.study.learning_rates:
       line[-1] += f", rate {row['rate']:g}"
@@ -160,12 +159,7 @@ def table_rows(config, finals) -> tuple[list[str], list[list[str]]]:
   return headers, rows
 
 
-def markdown(config, finals) -> str:
-  """The result table as Markdown."""
-  return report.markdown_table(*table_rows(config, finals))
-
-
-def write_page(workdir, config, finals, summary) -> None:
+def write_page(workdir, config, summary) -> None:
   """Writes report.html, batch_study.png and .svg."""
   folder = pathlib.Path(workdir)
   panels = []
@@ -196,14 +190,17 @@ def write_page(workdir, config, finals, summary) -> None:
   page.figure(
     figure, "Accuracy over the batch size; mean and 95 % interval over seeds."
   )
-  page.table(*table_rows(config, finals), "Per cent; mean ± half of the 95 % interval.")
+  page.table(
+    *table_rows(config, summary), "Per cent; mean ± half of the 95 % interval."
+  )
   page.environment(about)
   page.write(folder / "report.html")
 
 
 def _accuracy(summary, data, arm, batch, metric):
+  wanted = (data, arm, batch, summary["tuned"][data][arm])
   for row in summary["cells"]:
-    if (row["data"], row["arm"], row["batch"]) == (data, arm, batch):
+    if (row["data"], row["arm"], row["batch"], row["rate"]) == wanted:
       return row[metric]["values"]
   raise KeyError((data, arm, batch))
 

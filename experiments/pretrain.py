@@ -60,6 +60,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     final = _last_metrics(recorder) | evaluate_network(
       config, network, variables, labelled, test_set
     )
+    chance = objective.chance(config.batch)
+    if chance is not None:
+      final["train/chance"] = chance
     final["minutes/train"] = trained / 60
     final["minutes/total"] = (time.perf_counter() - start) / 60
     recorder.summary(final)

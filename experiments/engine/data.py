@@ -170,6 +170,21 @@ def _rng(seed: int, purpose: str) -> np.random.Generator:
   return np.random.default_rng([seed, *purpose.encode()])
 
 
+def stratified_split(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+  """Marks about `share` of every class for validation: [n] booleans.
+
+  A class with two or more examples has at least one on either side; an only example
+  stays in training.
+  """
+  rng = np.random.default_rng(seed)
+  held_out = np.zeros(len(labels), bool)
+  for label in np.unique(labels):
+    places = rng.permutation(np.flatnonzero(labels == label))
+    count = min(max(1, round(share * len(places))), len(places) - 1)
+    held_out[places[:count]] = True
+  return held_out
+
+
 def train_validation(
   images: ImageSet, fraction: float, seed: int
 ) -> tuple[ImageSet, ImageSet]:
@@ -189,10 +204,7 @@ def train_validation(
   """
   if not 0 < fraction < 1:
     raise errors.UsageError(f"a validation fraction of {fraction} is not in (0, 1)")
-  _, inverse, counts = np.unique(images.labels, return_inverse=True, return_counts=True)
-  part = np.clip(np.round(fraction * counts).astype(int), 1, np.maximum(counts - 1, 1))
-  part[counts < 2] = 0
-  held = _rank_in_class(images.labels, _rng(seed, "validation")) < part[inverse]
+  held = stratified_split(images.labels, fraction, seed)
   return images.take(np.flatnonzero(~held)), images.take(np.flatnonzero(held))
 
 

@@ -46,6 +46,9 @@ def test_a_tuning_names_the_rate_with_the_best_validation_accuracy(trained, tmp_
   config.study.batches = (16,)
   config.study.learning_rates = (1e-3, 2e-3, 4e-3)
   summary = batch_study.run(config, str(tmp_path))
+  rows = {(row["arm"], row["rate"]): row for row in summary["cells"]}
+  gain = rows["augmented_running", 4e-3]["probe/top1"]["difference"]
+  assert gain["mean"] == pytest.approx(0.02)
   assert summary["tuned"] == {"scenes": {"info_nce": 2e-3, "augmented_running": 2e-3}}
 
 

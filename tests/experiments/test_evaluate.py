@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
+from experiments.engine import data
 from experiments.engine.errors import UsageError, UserError
 from experiments.engine.evaluation import (
   evaluate,
@@ -160,10 +161,10 @@ def test_penalty_is_the_one_with_best_validation_accuracy():
 
 def test_stratified_split_takes_its_share_of_every_class():
   labels = np.repeat([0, 1, 2, 3], [50, 10, 2, 1])
-  held_out = probing.stratified_split(labels, 0.2, seed=3)
+  held_out = data.stratified_split(labels, 0.2, seed=3)
   assert np.bincount(labels[held_out], minlength=4).tolist() == [10, 2, 1, 0]
-  assert (held_out == probing.stratified_split(labels, 0.2, seed=3)).all()
-  assert (held_out != probing.stratified_split(labels, 0.2, seed=4)).any()
+  assert (held_out == data.stratified_split(labels, 0.2, seed=3)).all()
+  assert (held_out != data.stratified_split(labels, 0.2, seed=4)).any()
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_a_run_leaves_records_report_and_a_probe(finished_run):
     record.read_json(f"{workdir}/summary.json")["probe/top1"] == final["probe/top1"]
   )
   assert 0 <= final["probe/top1"] <= 1 and final["train/step"] == 8
+  assert final["train/chance"] == 0  # of the augmented objective
   assert len(losses(workdir)) == 8 and np.all(np.isfinite(losses(workdir)))
   page = pathlib.Path(workdir, "report.html").read_text(encoding="utf-8")
   assert "simclr with augmented on scenes" in page and "linear probe" in page

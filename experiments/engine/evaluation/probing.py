@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.engine import data
 from experiments.engine.errors import UserError
 from experiments.engine.evaluation import softmax_regression, tables
 
@@ -43,21 +44,6 @@ class Probe(NamedTuple):
   def scores(self, features: np.ndarray) -> np.ndarray:
     """Logits [n, k] of features [n, d] as they came from the model."""
     return self.standardise(features) @ self.weights + self.bias
-
-
-def stratified_split(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-  """Marks about `share` of every class for validation: [n] booleans.
-
-  A class with two or more examples has at least one on either side; an only example
-  stays in training.
-  """
-  rng = np.random.default_rng(seed)
-  held_out = np.zeros(len(labels), bool)
-  for label in np.unique(labels):
-    places = rng.permutation(np.flatnonzero(labels == label))
-    count = min(max(1, round(share * len(places))), len(places) - 1)
-    held_out[places[:count]] = True
-  return held_out
 
 
 def fit_probe(
@@ -96,7 +82,7 @@ def fit_probe(
   weights = jnp.zeros((k, len(problem.axes)), jnp.float32)
   c, accuracies = grid[0], np.empty(0)
   if len(grid) > 1:
-    held_out = stratified_split(labels, validation, seed)
+    held_out = data.stratified_split(labels, validation, seed)
     c, accuracies, weights = _choose_c(problem, labels, held_out, grid, weights)
   everyone = jnp.ones(len(labels), jnp.float32)
   solution = softmax_regression.minimise(

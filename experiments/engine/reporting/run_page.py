@@ -12,7 +12,7 @@ _EXPLAINED = {
   "train/alignment": "alignment: mean squared distance of positives",
   "train/uniformity": "uniformity: log mean Gaussian potential, lower is more uniform",
   "probe/top1": "linear probe, top-1",
-  "probe/mean_class": "linear probe, mean per class",
+  "probe/mean_per_class": "linear probe, mean per class",
   "knn/top1": "k nearest neighbours, top-1",
 }
 
@@ -23,7 +23,7 @@ def write_run_page(workdir: str) -> pathlib.Path:
   about = record.read_json(folder / "run.json")
   final = record.read_json(folder / "summary.json")
   lines = record.read_metrics(folder / "metrics.jsonl")
-  figure = run_figure(lines, final.get("chance"))
+  figure = run_figure(lines, final.get("train/chance"))
   curves.save(figure, folder / "loss")
 
   config = about["config"]
