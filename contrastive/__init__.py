@@ -48,6 +48,15 @@ from contrastive.infonce import (
 from contrastive.numerics import masked_mean, similarity, unit
 from contrastive.rows import Rows, cross_rows, queue_rows, stack_rows, two_view_rows
 from contrastive.sigmoid import pairwise_sigmoid
+from contrastive.sums import (
+  Sums,
+  cross_sums,
+  mutual_sums,
+  queue_sums,
+  stack_sums,
+  summed,
+  two_view_sums,
+)
 from contrastive.supervised import has_positive, soft_nce, sup_con
 
 __all__ = [  # noqa: RUF022 (by family)
@@ -86,12 +95,21 @@ __all__ = [  # noqa: RUF022 (by family)
   "vicreg",
   "vicreg_terms",
   "VicregTerms",
-  # Rows of logits, and losses on them.
+  # Rows of logits.
   "Rows",
   "cross_rows",
   "two_view_rows",
   "queue_rows",
   "stack_rows",
+  # What a loss needs of them, in linear memory with block_size.
+  "Sums",
+  "summed",
+  "cross_sums",
+  "mutual_sums",
+  "two_view_sums",
+  "queue_sums",
+  "stack_sums",
+  # Losses on rows or sums.
   "softmax_loss",
   "decoupled_loss",
   "flat_loss",

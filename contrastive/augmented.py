@@ -24,35 +24,39 @@ that of the decoupled loss exactly: no bias is removed, for any shape, and varia
 added. That form is here as a negative control.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from contrastive import axes, numerics
-from contrastive.rows import Rows, refuse_blocks, two_view_rows
+from contrastive.rows import Rows
+from contrastive.sums import Sums, summed, two_view_sums
 
 # Above this exponent, exp goes on as its tangent: value and gradient stay finite.
 _LIMIT = 20.0
 
 
-def log_normalizer(rows: Rows, *, coupled: float | None = None) -> jax.Array:
+def log_normalizer(anchors: Rows | Sums, *, coupled: float | None = None) -> jax.Array:
   """Log of the minibatch estimate s_hat_i of each anchor's normaliser.
 
   Args:
-    rows: n anchors.
+    anchors: n rows of logits, or their sums.
     coupled: None for `mean_j e^n_ij`; a number K > 0 of nominal negatives for
       `e^p_i + K mean_j e^n_ij`.
 
   Returns:
     [n] log s_hat_i, differentiable; -inf for a decoupled anchor without negatives.
   """
-  log_mean = numerics.log_mean_exp(rows.negative, rows.where)
+  sums = summed(anchors)
+  log_mean = sums.log_sum - jnp.log(jnp.maximum(sums.negatives, 1))
   if coupled is None:
     return log_mean
   if coupled <= 0:
     raise ValueError(
       f"coupled is a number of nominal negatives and must be positive, not {coupled}"
     )
-  return jnp.logaddexp(rows.positive, log_mean + jnp.log(coupled))
+  return jnp.logaddexp(sums.positive, log_mean + jnp.log(coupled))
 
 
 def log_gamma_noise(
@@ -88,7 +92,7 @@ def log_gamma_noise(
 
 
 def augmented_loss(
-  rows: Rows,
+  anchors: Rows | Sums,
   log_norm: jax.Array,
   log_noise: jax.Array | float = 0.0,
   *,
@@ -102,7 +106,7 @@ def augmented_loss(
   different normalisers compare.
 
   Args:
-    rows: n anchors.
+    anchors: n rows of logits, or their sums.
     log_norm: [n] log v_i: running, exact or minibatch normaliser.
     log_noise: [n] log e_i of `log_gamma_noise`, or 0 for the exact E-step.
     coupled: as in `log_normalizer`, and as log_norm was made.
@@ -111,14 +115,15 @@ def augmented_loss(
     [n] nats; 0 for an anchor without negatives. No gradient flows to log_norm and
     log_noise.
   """
-  some = jnp.any(rows.where, axis=-1)
-  # Anchors without negatives are computed on all candidates and then dropped, so that
-  # no -inf enters the gradient.
-  filled = rows._replace(where=rows.where | ~some[:, None])
+  sums = summed(anchors)
+  some = sums.negatives > 0
+  # Anchors without negatives are computed on a sum of 1 and then dropped, so that no
+  # -inf enters the gradient.
+  filled = sums._replace(log_sum=jnp.where(some, sums.log_sum, 0))
   log_norm = jax.lax.stop_gradient(jnp.where(some, log_norm, 0))
   log_weight = jax.lax.stop_gradient(log_noise) - log_norm
   ratio = _tangent_exp(log_normalizer(filled, coupled=coupled) + log_weight)
-  return jnp.where(some, log_norm - rows.positive + ratio - 1, 0)
+  return jnp.where(some, log_norm - sums.positive + ratio - 1, 0)
 
 
 def augmented_nce(
@@ -132,15 +137,17 @@ def augmented_nce(
   coupled: float | None = None,
   axis_name: str | None = None,
   block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
   """The augmented objective over SimCLR's pairing, 2N - 2 negatives an anchor.
 
   With a running normaliser, one state for both views of an image:
 
-    log_s = contrastive.two_view_log_normalizer(view_a, view_b, scale=scale)
+    sums = contrastive.two_view_sums(view_a, view_b, scale=scale)
+    log_s = contrastive.fold_views(contrastive.log_normalizer(sums))
     state, log_v = normalizer.update(state, index, log_s)
-    loss = contrastive.augmented_nce(view_a, view_b, scale=scale, key=key,
-                                     log_norm=jnp.tile(log_v, 2))
+    noise = contrastive.view_noise(key, n, shape)
+    loss = contrastive.augmented_loss(sums, jnp.tile(log_v, 2), noise)
 
   Args:
     view_a: [n, d] unit rows, the first view of each image.
@@ -154,16 +161,17 @@ def augmented_nce(
       nominal negatives.
     axis_name: device axis with the rest of the batch, or None for one device.
     block_size: rows of a tile of the linear-memory form; None: one matrix.
+    ring: with an `axis_name`, rows walk round the devices instead of being gathered.
 
   Returns:
     [2n] first views, then second views (see `augmented_loss`).
   """
-  refuse_blocks(block_size)
-  rows = two_view_rows(view_a, view_b, scale=scale, axis_name=axis_name)
+  how: Any = dict(axis_name=axis_name, block_size=block_size, ring=ring)
+  sums = two_view_sums(view_a, view_b, scale=scale, **how)
   if log_norm is None:
-    log_norm = log_normalizer(rows, coupled=coupled)
+    log_norm = log_normalizer(sums, coupled=coupled)
   noise = view_noise(key, view_a.shape[0], shape, axis_name)
-  return augmented_loss(rows, log_norm, noise, coupled=coupled)
+  return augmented_loss(sums, log_norm, noise, coupled=coupled)
 
 
 def two_view_log_normalizer(
@@ -173,10 +181,17 @@ def two_view_log_normalizer(
   scale: jax.Array | float,
   coupled: float | None = None,
   axis_name: str | None = None,
+  block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
-  """Log s_hat [n] of each image: the mean over its two views as anchors."""
-  rows = two_view_rows(view_a, view_b, scale=scale, axis_name=axis_name)
-  return fold_views(log_normalizer(rows, coupled=coupled))
+  """Log s_hat [n] of each image: the mean over its two views as anchors.
+
+  A caller who needs the loss as well should make `two_view_sums` once and hand them to
+  `log_normalizer` and `augmented_loss`.
+  """
+  how: Any = dict(axis_name=axis_name, block_size=block_size, ring=ring)
+  sums = two_view_sums(view_a, view_b, scale=scale, **how)
+  return fold_views(log_normalizer(sums, coupled=coupled))
 
 
 def fold_views(log_norm: jax.Array) -> jax.Array:
@@ -199,30 +214,37 @@ def view_noise(
   return jax.lax.dynamic_slice_in_dim(noise, start, n, axis=1).reshape(-1)
 
 
-def augmented_metrics(rows: Rows, log_norm: jax.Array) -> dict[str, jax.Array]:
+def augmented_metrics(
+  anchors: Rows | Sums, log_norm: jax.Array
+) -> dict[str, jax.Array]:
   """What to watch while training with a normaliser v: scalars, without gradient.
 
+  Args:
+    anchors: n rows of logits, or their sums.
+    log_norm: [n] log v_i.
+
   Returns:
-    log_norm: mean log v_i. lag: mean |log v_i - log s_hat_i|. cv2: mean squared
-    coefficient of variation of e^n within a row, which over the number of negatives
-    is the size of the minibatch bias. weight_max: largest s_hat_i / v_i.
-    effective_negatives: mean 1 / sum of squared shares of a row's negatives.
+    log_norm: mean log v_i. lag: mean |log v_i - log s_hat_i|. weight_max: largest
+    s_hat_i / v_i. With rows of logits also cv2: mean squared coefficient of variation
+    of e^n within a row, which over the number of negatives is the size of the minibatch
+    bias; and effective_negatives: mean 1 / sum of squared shares of a row's negatives.
   """
-  rows, log_norm = jax.lax.stop_gradient((rows, log_norm))
-  log_s = log_normalizer(rows)
-  log_sum = numerics.log_sum_exp(rows.negative, rows.where)
-  log_square = numerics.log_sum_exp(2 * rows.negative, rows.where)
-  concentration = log_square - 2 * log_sum  # log of the sum of squared shares
-  count = jnp.sum(rows.where, axis=-1).astype(log_s.dtype)
-  ok = jnp.isfinite(log_s)
+  anchors, log_norm = jax.lax.stop_gradient((anchors, log_norm))
+  sums = summed(anchors)
+  log_s = log_normalizer(sums)
+  ok = sums.negatives > 0
   mean = lambda x: numerics.masked_mean(jnp.where(ok, x, 0), ok)
-  return {
+  metrics = {
     "log_norm": mean(log_norm),
     "lag": mean(jnp.abs(log_norm - log_s)),
-    "cv2": mean(count * jnp.exp(concentration) - 1),
     "weight_max": jnp.max(jnp.where(ok, jnp.exp(log_s - log_norm), 0)),
-    "effective_negatives": mean(jnp.exp(-concentration)),
   }
+  if isinstance(anchors, Rows):
+    log_square = numerics.log_sum_exp(2 * anchors.negative, anchors.where)
+    concentration = log_square - 2 * sums.log_sum  # log of the sum of squared shares
+    metrics["cv2"] = mean(sums.negatives * jnp.exp(concentration) - 1)
+    metrics["effective_negatives"] = mean(jnp.exp(-concentration))
+  return metrics
 
 
 def _tangent_exp(x: jax.Array) -> jax.Array:

@@ -8,20 +8,59 @@ Differentiate outside the mapped function (`value_and_grad(shard_map(loss))`), o
 that are wrong while the value is right.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 
 def size(axis_name: str | None) -> int:
-  """Number of devices along the axis; 1 without one."""
-  return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+  """Number of devices along the axis; 1 without one.
+
+  Raises:
+    ValueError: no such axis here.
+  """
+  if axis_name is None:
+    return 1
+  try:
+    return jax.lax.axis_size(axis_name)
+  except NameError as error:
+    raise ValueError(
+      f"axis_name='{axis_name}' is not an axis of devices here; call inside "
+      f"jax.shard_map or jax.pmap over '{axis_name}', or leave axis_name=None"
+    ) from error
 
 
-def gather(x: jax.Array, axis_name: str | None) -> jax.Array:
-  """Rows of all devices in device order: [n, ...] -> [N, ...]; differentiable."""
+def gather(x: Any, axis_name: str | None) -> Any:
+  """Rows of all devices in device order: [n, ...] -> [N, ...]; differentiable.
+
+  Args:
+    x: an array or a pytree of arrays.
+    axis_name: device axis, or None.
+  """
   if axis_name is None:
     return x
+  size(axis_name)  # complains of an unknown axis in words
   return jax.lax.all_gather(x, axis_name, tiled=True)
+
+
+def scatter_sum(x: jax.Array, axis_name: str | None) -> jax.Array:
+  """Sum over the devices of [N, ...], of which each keeps its own rows [n, ...]."""
+  if axis_name is None:
+    return x
+  return jax.lax.psum_scatter(x, axis_name, tiled=True)
+
+
+def scatter_log_sum(x: jax.Array, axis_name: str | None) -> jax.Array:
+  """Log of the devices' summed exponentials: [N] -> [n]; -inf where all have -inf."""
+  if axis_name is None:
+    return x
+  top = jax.lax.stop_gradient(jax.lax.pmax(jax.lax.stop_gradient(x), axis_name))
+  top = jnp.where(jnp.isfinite(top), top, 0)
+  total = scatter_sum(jnp.exp(x - top), axis_name)
+  n = total.shape[0]
+  top = jax.lax.dynamic_slice_in_dim(top, row_offset(n, axis_name), n)
+  return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)) + top, -jnp.inf)
 
 
 def gather_replicated(x: jax.Array, axis_name: str | None) -> jax.Array:
@@ -43,7 +82,22 @@ def gather_replicated(x: jax.Array, axis_name: str | None) -> jax.Array:
 
 def row_offset(n: int, axis_name: str | None) -> jax.Array | int:
   """Global number of this device's first row, of n rows a device."""
-  return 0 if axis_name is None else jax.lax.axis_index(axis_name) * n
+  if axis_name is None:
+    return 0
+  size(axis_name)  # complains of an unknown axis in words
+  return jax.lax.axis_index(axis_name) * n
+
+
+def vary(x: jax.Array, *like: jax.Array) -> jax.Array:
+  """Marks `x` as different on the devices on which one of `like` is.
+
+  shard_map keeps account of this, and a loop must start with what it goes on with.
+  """
+  for other in like:
+    # A choice that is never taken: the way to say it that all versions of JAX know.
+    sample = jax.lax.stop_gradient(other).reshape(-1)[0].astype(x.dtype)
+    x = jnp.where(False, sample, x)
+  return x
 
 
 def mean(x: jax.Array, axis_name: str | None) -> jax.Array:

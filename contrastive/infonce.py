@@ -1,67 +1,73 @@
 """The softmax family: InfoNCE, NT-Xent, decoupled (DCL, DCLW) and FlatNCE.
 
-Reference forms: one matrix product, easy to read. Each loss exists twice: on rows of
-logits (`softmax_loss`, `decoupled_loss`, `flat_loss`), for any pairing, and on
-embeddings under its usual name. Embeddings are unit rows (`contrastive.unit`); inner
-products are used as they are. Values are in nats, one per anchor, not reduced.
+Each loss exists twice: on rows of logits or their sums (`softmax_loss`,
+`decoupled_loss`, `flat_loss`), for any pairing, and on embeddings under its usual name.
+Embeddings are unit rows (`contrastive.unit`); inner products are used as they are.
+Values are in nats, one per anchor, not reduced.
+
+`block_size` and `ring` choose how it is executed, see `contrastive.sums`: value and
+gradient are the same.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from contrastive import axes, numerics
-from contrastive.rows import Rows, cross_rows, refuse_blocks, two_view_rows
+from contrastive.rows import Rows
+from contrastive.sums import Sums, mutual_sums, summed, two_view_sums
 
 
-def softmax_loss(rows: Rows) -> jax.Array:
+def softmax_loss(anchors: Rows | Sums) -> jax.Array:
   """Cross entropy of the positive among positive and negatives.
 
   `-p_i + log(e^p_i + sum_j e^n_ij)`; van den Oord et al. 2018, eq. 4.
 
   Args:
-    rows: n anchors.
+    anchors: n rows of logits, or their sums.
 
   Returns:
     [n] nats; log(1 + negatives) when all logits are equal, 0 without negatives.
   """
-  negatives = numerics.log_sum_exp(rows.negative, rows.where)
+  sums = summed(anchors)
   # log(1 + e^(log sum e^n - p)), not log(e^p + sum e^n) - p: the latter cancels, and
   # near the optimum (p = 100, loss 1e-6) loses value and gradient in float32.
-  return jax.nn.softplus(negatives - rows.positive)
+  return jax.nn.softplus(sums.log_sum - sums.positive)
 
 
-def decoupled_loss(rows: Rows, weight: jax.Array | None = None) -> jax.Array:
+def decoupled_loss(anchors: Rows | Sums, weight: jax.Array | None = None) -> jax.Array:
   """The same without the positive in the normaliser: `-w_i p_i + log sum_j e^n_ij`.
 
   Yeh et al. 2022, Decoupled Contrastive Learning, eq. 6.
 
   Args:
-    rows: n anchors.
+    anchors: n rows of logits, or their sums.
     weight: [n] weights of the positives, or None for 1.
 
   Returns:
     [n] nats; unbounded below. An anchor without negatives counts 0.
   """
-  negatives, some = _log_negatives(rows)
-  positive = rows.positive if weight is None else weight * rows.positive
-  return jnp.where(some, negatives - positive, 0)
+  sums = summed(anchors)
+  positive = sums.positive if weight is None else weight * sums.positive
+  return jnp.where(sums.negatives > 0, _finite_log_sum(sums) - positive, 0)
 
 
-def flat_loss(rows: Rows) -> jax.Array:
+def flat_loss(anchors: Rows | Sums) -> jax.Array:
   """`exp(v - stop_gradient(v))` with `v = log sum_j e^(n_ij - p_i)`: always 1.
 
   Only the gradient carries information, and it is `decoupled_loss`'s. Chen et al.
   2021, Simpler, Faster, Stronger: FlatNCE, eq. 7.
 
   Args:
-    rows: n anchors.
+    anchors: n rows of logits, or their sums.
 
   Returns:
     [n] ones; 0 for an anchor without negatives.
   """
-  negatives, some = _log_negatives(rows)
-  v = negatives - rows.positive
-  return jnp.where(some, jnp.exp(v - jax.lax.stop_gradient(v)), 0)
+  sums = summed(anchors)
+  v = _finite_log_sum(sums) - sums.positive
+  return jnp.where(sums.negatives > 0, jnp.exp(v - jax.lax.stop_gradient(v)), 0)
 
 
 def info_nce(
@@ -71,6 +77,7 @@ def info_nce(
   scale: jax.Array | float,
   axis_name: str | None = None,
   block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
   """Symmetric InfoNCE between two sets of rows, as CLIP trains it.
 
@@ -83,14 +90,14 @@ def info_nce(
     scale: inverse temperature > 0.
     axis_name: device axis with the rest of the batch, or None for one device.
     block_size: rows of a tile of the linear-memory form; None: one matrix.
+    ring: with an `axis_name`, rows walk round the devices instead of being gathered.
 
   Returns:
     [n] mean of the two directions' losses; chance level log(N).
   """
-  refuse_blocks(block_size)
-  forward = softmax_loss(cross_rows(query, key, scale=scale, axis_name=axis_name))
-  back = softmax_loss(cross_rows(key, query, scale=scale, axis_name=axis_name))
-  return (forward + back) / 2
+  how: Any = dict(axis_name=axis_name, block_size=block_size, ring=ring)
+  forward, back = mutual_sums(query, key, scale=scale, **how)
+  return (softmax_loss(forward) + softmax_loss(back)) / 2
 
 
 def nt_xent(
@@ -100,6 +107,7 @@ def nt_xent(
   scale: jax.Array | float,
   axis_name: str | None = None,
   block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
   """SimCLR's normalised temperature-scaled cross entropy.
 
@@ -113,12 +121,13 @@ def nt_xent(
     scale: inverse temperature > 0.
     axis_name: device axis with the rest of the batch, or None for one device.
     block_size: rows of a tile of the linear-memory form; None: one matrix.
+    ring: with an `axis_name`, rows walk round the devices instead of being gathered.
 
   Returns:
     [2n] first views, then second views; chance level log(2N - 1).
   """
-  refuse_blocks(block_size)
-  return softmax_loss(two_view_rows(view_a, view_b, scale=scale, axis_name=axis_name))
+  how: Any = dict(axis_name=axis_name, block_size=block_size, ring=ring)
+  return softmax_loss(two_view_sums(view_a, view_b, scale=scale, **how))
 
 
 def decoupled(
@@ -129,6 +138,7 @@ def decoupled(
   sigma: float | None = None,
   axis_name: str | None = None,
   block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
   """Decoupled contrastive loss (DCL), or its weighted form DCLW with `sigma`.
 
@@ -142,15 +152,16 @@ def decoupled(
     sigma: width of the von Mises-Fisher weight, or None for no weight.
     axis_name: device axis with the rest of the batch, or None for one device.
     block_size: rows of a tile of the linear-memory form; None: one matrix.
+    ring: with an `axis_name`, rows walk round the devices instead of being gathered.
 
   Returns:
     [2n] first views, then second views; log(2N - 2) - scale c at equal negatives.
   """
-  refuse_blocks(block_size)
-  rows = two_view_rows(view_a, view_b, scale=scale, axis_name=axis_name)
+  how: Any = dict(axis_name=axis_name, block_size=block_size, ring=ring)
+  sums = two_view_sums(view_a, view_b, scale=scale, **how)
   if sigma is None:
-    return decoupled_loss(rows)
-  return decoupled_loss(rows, von_mises_weight(rows, scale, sigma, axis_name))
+    return decoupled_loss(sums)
+  return decoupled_loss(sums, von_mises_weight(sums, scale, sigma, axis_name))
 
 
 def flat_nce(
@@ -160,6 +171,7 @@ def flat_nce(
   scale: jax.Array | float,
   axis_name: str | None = None,
   block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
   """FlatNCE over SimCLR's pairing: the value is 1, the gradient is `decoupled`'s.
 
@@ -169,16 +181,17 @@ def flat_nce(
     scale: inverse temperature > 0.
     axis_name: device axis with the rest of the batch, or None for one device.
     block_size: rows of a tile of the linear-memory form; None: one matrix.
+    ring: with an `axis_name`, rows walk round the devices instead of being gathered.
 
   Returns:
     [2n] ones (see `flat_loss`).
   """
-  refuse_blocks(block_size)
-  return flat_loss(two_view_rows(view_a, view_b, scale=scale, axis_name=axis_name))
+  how: Any = dict(axis_name=axis_name, block_size=block_size, ring=ring)
+  return flat_loss(two_view_sums(view_a, view_b, scale=scale, **how))
 
 
 def von_mises_weight(
-  rows: Rows,
+  anchors: Rows | Sums,
   scale: jax.Array | float,
   sigma: float,
   axis_name: str | None = None,
@@ -186,8 +199,8 @@ def von_mises_weight(
   """DCLW's weights of the positives, mean 1 over the global batch, no gradient.
 
   Args:
-    rows: n anchors.
-    scale: inverse temperature that the rows were built with.
+    anchors: n rows of logits, or their sums.
+    scale: inverse temperature that their logits were built with.
     sigma: width > 0, in units of the cosine.
     axis_name: device axis with the rest of the batch, or None.
 
@@ -196,14 +209,11 @@ def von_mises_weight(
   """
   if sigma <= 0:
     raise ValueError(f"sigma must be positive, not {sigma}; DCLW's paper uses 0.5")
-  logits = jax.lax.stop_gradient(rows.positive / (scale * sigma))
+  logits = jax.lax.stop_gradient(anchors.positive / (scale * sigma))
   mean = numerics.log_mean_exp(axes.gather(logits, axis_name))
   return 2 - jnp.exp(logits - mean)
 
 
-def _log_negatives(rows: Rows) -> tuple[jax.Array, jax.Array]:
-  """Log sum over the negatives (0 where there is none), and whether there is one."""
-  some = jnp.any(rows.where, axis=-1)
-  # The mask is widened on empty rows only, so that no -inf enters the gradient.
-  negatives = numerics.log_sum_exp(rows.negative, rows.where | ~some[:, None])
-  return negatives, some
+def _finite_log_sum(sums: Sums) -> jax.Array:
+  """Log sum of the negatives, 0 where there is none: no -inf enters the gradient."""
+  return jnp.where(sums.negatives > 0, sums.log_sum, 0)

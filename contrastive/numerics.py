@@ -27,13 +27,18 @@ def unit(x: jax.Array, axis: int = -1) -> jax.Array:
 
 def similarity(query: jax.Array, key: jax.Array) -> jax.Array:
   """Inner products [n, m] of rows [n, d] and [m, d], in float32 or wider."""
-  dtype = jnp.promote_types(jnp.result_type(query, key), jnp.float32)
+  return product("nd,md->nm", query, key)
+
+
+def product(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  """Einsum of two arrays in float32 or wider, whatever the device's default."""
+  dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
   # Full float32 products: a TPU's default would round unit rows to bfloat16 first,
   # and an error of 4e-3 in a similarity is 0.4 nats at scale 100.
   return jnp.einsum(
-    "nd,md->nm",
-    query.astype(dtype),
-    key.astype(dtype),
+    subscripts,
+    x.astype(dtype),
+    y.astype(dtype),
     precision=jax.lax.Precision.HIGHEST,
   )
 
@@ -73,6 +78,11 @@ def log_sum_exp(
   some = total > 0
   logs = jnp.log(jnp.where(some, total, 1)) + jnp.squeeze(top, axis)
   return jnp.where(some, logs, -jnp.inf)
+
+
+def log_add(x: jax.Array, y: jax.Array) -> jax.Array:
+  """`log(e^x + e^y)`; -inf, with zero gradient, where both are (logaddexp has NaN)."""
+  return log_sum_exp(jnp.stack([x, y]), jnp.isfinite(jnp.stack([x, y])), axis=0)
 
 
 def log_mean_exp(

@@ -2,8 +2,8 @@
 
 Every softmax-like and exponential objective sees an anchor only through the logit of
 its positive and the logits of its negatives. The functions here build those rows for
-the usual pairings; `infonce` and `augmented` turn rows into losses. So each objective
-works with each pairing.
+the usual pairings; `infonce` and `augmented` turn rows, or their `sums`, into losses.
+So each objective works with each pairing.
 """
 
 from typing import NamedTuple
@@ -49,10 +49,10 @@ def cross_rows(
   Raises:
     ValueError: shapes differ or the scale is not positive.
   """
-  _check(query, key, scale)
+  positive = positives(query, key, scale)
   logits = scale * numerics.similarity(query, axes.gather(key, axis_name))
   own = own_columns(query.shape[0], logits.shape[1], axis_name)
-  return Rows(_diagonal(query, key, scale), logits, ~own)
+  return Rows(positive, logits, ~own)
 
 
 def two_view_rows(
@@ -77,7 +77,7 @@ def two_view_rows(
   Raises:
     ValueError: shapes differ or the scale is not positive.
   """
-  _check(view_a, view_b, scale)
+  positive = jnp.tile(positives(view_a, view_b, scale), 2)
   n = view_a.shape[0]
   candidates = jnp.concatenate(
     [axes.gather(view_a, axis_name), axes.gather(view_b, axis_name)]
@@ -85,7 +85,6 @@ def two_view_rows(
   anchors = jnp.concatenate([view_a, view_b])
   logits = scale * numerics.similarity(anchors, candidates)
   own = jnp.tile(own_columns(n, candidates.shape[0] // 2, axis_name), (2, 2))
-  positive = jnp.tile(_diagonal(view_a, view_b, scale), 2)
   return Rows(positive, logits, ~own)
 
 
@@ -111,30 +110,17 @@ def queue_rows(
   Raises:
     ValueError: shapes differ or the scale is not positive.
   """
-  _check(query, key, scale)
-  if queue.ndim != 2 or queue.shape[1] != query.shape[1]:
-    raise ValueError(
-      f"the queue must hold keys of the queries' width {query.shape[1]}, not an array "
-      f"of shape {queue.shape}"
-    )
+  positive = positives(query, key, scale)
+  check_queue(query, queue)
   logits = scale * numerics.similarity(query, queue)
   filled = jnp.any(queue != 0, axis=-1)
   where = jnp.broadcast_to(filled[None, :], logits.shape)
-  return Rows(_diagonal(query, key, scale), logits, where)
+  return Rows(positive, logits, where)
 
 
 def stack_rows(*parts: Rows) -> Rows:
   """Rows of several groups of anchors, one after another; as many candidates each."""
   return Rows(*(jnp.concatenate(leaves) for leaves in zip(*parts, strict=True)))
-
-
-def refuse_blocks(block_size: int | None) -> None:
-  """Raises NotImplementedError unless `block_size` is None."""
-  if block_size is not None:
-    raise NotImplementedError(
-      f"block_size={block_size}: the linear-memory form is not there yet; "
-      "leave block_size=None for the one-matmul form"
-    )
 
 
 def own_columns(n: int, columns: int, axis_name: str | None) -> jax.Array:
@@ -143,17 +129,28 @@ def own_columns(n: int, columns: int, axis_name: str | None) -> jax.Array:
   return own[:, None] == jnp.arange(columns)[None, :]
 
 
-def _diagonal(query, key, scale):
-  # From the rows themselves rather than from the matrix: no gather of a diagonal that
-  # lies at another place on every device.
-  dtype = jnp.promote_types(jnp.result_type(query, key), jnp.float32)
-  return scale * jnp.sum(query.astype(dtype) * key.astype(dtype), axis=-1)
+def positives(query: jax.Array, key: jax.Array, scale: jax.Array | float) -> jax.Array:
+  """Logits [n] of each query with the key of its number.
 
-
-def _check(query, key, scale):
+  Raises:
+    ValueError: shapes differ or the scale is not positive.
+  """
   if query.ndim != 2 or query.shape != key.shape:
     raise ValueError(
       f"embeddings must be two [n, d] arrays of one shape, not {query.shape} and "
       f"{key.shape}"
     )
   numerics.check_scale(scale)
+  # From the rows themselves rather than from the matrix: no gather of a diagonal that
+  # lies at another place on every device.
+  dtype = jnp.promote_types(jnp.result_type(query, key), jnp.float32)
+  return scale * jnp.sum(query.astype(dtype) * key.astype(dtype), axis=-1)
+
+
+def check_queue(query: jax.Array, queue: jax.Array) -> None:
+  """Raises ValueError unless the queue [k, d] has the queries' width d."""
+  if queue.ndim != 2 or queue.shape[1] != query.shape[1]:
+    raise ValueError(
+      f"the queue must hold keys of the queries' width {query.shape[1]}, not an array "
+      f"of shape {queue.shape}"
+    )

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from contrastive import axes, numerics
-from contrastive.rows import own_columns, refuse_blocks
+from contrastive import axes, blockwise, numerics
+from contrastive.rows import own_columns, positives
+from contrastive.sums import numbered, queries_of
+from contrastive.tiles import Keys
 
 
 def pairwise_sigmoid(
@@ -15,6 +17,7 @@ def pairwise_sigmoid(
   bias: jax.Array | float,
   axis_name: str | None = None,
   block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
   """Binary cross entropy of each pair, summed over the N keys of a query.
 
@@ -30,6 +33,7 @@ def pairwise_sigmoid(
     bias: added to every logit.
     axis_name: device axis with the rest of the batch of N rows, or None.
     block_size: rows of a tile of the linear-memory form; None: one matrix.
+    ring: with an `axis_name`, keys walk round the devices instead of being gathered.
 
   Returns:
     [n] nats; N log 2 when all logits are 0.
@@ -37,13 +41,17 @@ def pairwise_sigmoid(
   Raises:
     ValueError: shapes differ or the scale is not positive.
   """
-  refuse_blocks(block_size)
-  numerics.check_scale(scale)
-  if query.ndim != 2 or query.shape != key.shape:
-    raise ValueError(
-      f"embeddings must be two [n, d] arrays of one shape, not {query.shape} and "
-      f"{key.shape}"
-    )
-  logits = scale * numerics.similarity(query, axes.gather(key, axis_name)) + bias
-  own = own_columns(query.shape[0], logits.shape[1], axis_name)
-  return jnp.sum(jax.nn.softplus(jnp.where(own, -logits, logits)), axis=-1)
+  positive = positives(query, key, scale) + bias
+  plan = blockwise.plan(query.shape[0], axis_name, block_size, ring)
+  if plan is None:
+    logits = scale * numerics.similarity(query, axes.gather(key, axis_name)) + bias
+    own = own_columns(query.shape[0], logits.shape[1], axis_name)
+    return jnp.sum(jax.nn.softplus(jnp.where(own, -logits, logits)), axis=-1)
+  tag = numbered(query, axis_name)
+  # The bias as one more entry of each row: scale (q.k + bias / scale).
+  wide = jnp.promote_types(query.dtype, jnp.float32)
+  one = jnp.ones((query.shape[0], 1), wide)
+  left = jnp.concatenate([query.astype(wide), one * (bias / scale)], axis=-1)
+  right = Keys(jnp.concatenate([key.astype(wide), one], axis=-1), tag)
+  others = blockwise.softplus_sums(plan, queries_of(left, scale, tag), right)
+  return others + jax.nn.softplus(-positive)

@@ -7,8 +7,10 @@ softmax of the logits. Values are in nats, one per anchor, not reduced.
 import jax
 import jax.numpy as jnp
 
-from contrastive import axes, numerics
-from contrastive.rows import own_columns, refuse_blocks
+from contrastive import axes, blockwise, numerics
+from contrastive.rows import own_columns
+from contrastive.sums import numbered, queries_of
+from contrastive.tiles import Keys
 
 
 def sup_con(
@@ -19,6 +21,7 @@ def sup_con(
   where: jax.Array | None = None,
   axis_name: str | None = None,
   block_size: int | None = None,
+  ring: bool = False,
 ) -> jax.Array:
   """Supervised contrastive loss with the mean over positives outside the log, L_out.
 
@@ -37,6 +40,7 @@ def sup_con(
     where: [n] False for rows to leave out as anchors and as candidates, or None.
     axis_name: device axis with the rest of the batch of N rows, or None.
     block_size: rows of a tile of the linear-memory form; None: one matrix.
+    ring: with an `axis_name`, rows walk round the devices instead of being gathered.
 
   Returns:
     [n] nats; 0 for a row without positives; log(N - 1) when all logits are equal.
@@ -44,13 +48,15 @@ def sup_con(
   Raises:
     ValueError: shapes differ or the scale is not positive.
   """
-  refuse_blocks(block_size)
   numerics.check_scale(scale)
   if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
     raise ValueError(
       "sup_con takes embeddings [n, d] and labels [n], not shapes "
       f"{embeddings.shape} and {labels.shape}; repeat the labels for stacked views"
     )
+  plan = blockwise.plan(embeddings.shape[0], axis_name, block_size, ring)
+  if plan is not None:
+    return _sup_con_in_blocks(plan, embeddings, labels, scale, where)
   logits = scale * numerics.similarity(embeddings, axes.gather(embeddings, axis_name))
   positive, candidate = _pairs(labels, where, axis_name)
   count = jnp.sum(positive, axis=-1, keepdims=True)
@@ -71,7 +77,7 @@ def has_positive(
     where: [n] False for rows that are left out, or None.
     axis_name: device axis with the rest of the batch, or None.
   """
-  return jnp.any(_pairs(labels, where, axis_name)[0], axis=-1)
+  return _positives(labels, where, axis_name) > 0
 
 
 def soft_nce(
@@ -104,16 +110,56 @@ def soft_nce(
   Raises:
     ValueError: the shape of the targets or the scale.
   """
-  refuse_blocks(block_size)
   numerics.check_scale(scale)
-  logits = scale * numerics.similarity(query, axes.gather(key, axis_name))
-  if targets.shape != logits.shape:
+  pairs = query.shape[0], key.shape[0] * axes.size(axis_name)
+  if targets.shape != pairs:
     raise ValueError(
       f"targets must have a row for each query and a column for each key of the global "
-      f"batch, {logits.shape}, not {targets.shape}"
+      f"batch, {pairs}, not {targets.shape}"
     )
+  plan = blockwise.plan(query.shape[0], axis_name, block_size)
+  if plan is not None:
+    return _soft_nce_in_blocks(plan, query, key, targets, scale)
+  logits = scale * numerics.similarity(query, axes.gather(key, axis_name))
   everybody = jnp.ones_like(logits, bool)
   return _cross_entropy(logits, targets.astype(logits.dtype), everybody)
+
+
+def _sup_con_in_blocks(plan, embeddings, labels, scale, where):
+  number = numbered(embeddings, plan.axis_name)
+  tag = number if where is None else jnp.where(where, number, -1)
+  log_sum = blockwise.self_log_sums(plan, queries_of(embeddings, scale, tag))
+  group = blockwise.Group(labels, tag)
+  count = _positives(labels, where, plan.axis_name).astype(log_sum.dtype)
+  total = blockwise.group_sums(plan, group, embeddings.astype(log_sum.dtype))
+  inner = jnp.sum(embeddings.astype(log_sum.dtype) * total, axis=-1)
+  some = count > 0
+  mean = scale * inner / jnp.where(some, count, 1)
+  return jnp.where(some, jnp.where(some, log_sum, 0) - mean, 0)
+
+
+def _soft_nce_in_blocks(plan, query, key, targets, scale):
+  dtype = jnp.promote_types(jnp.result_type(query, key), jnp.float32)
+  targets = targets.astype(dtype)
+  everybody = jnp.zeros(query.shape[0], jnp.int32)
+  queries = queries_of(query, scale, everybody + 1)
+  log_sum = blockwise.row_log_sums(plan, queries, Keys(key, everybody))
+  mean_key = numerics.product("nm,md->nd", targets, axes.gather(key, plan.axis_name))
+  inner = jnp.sum(query.astype(dtype) * mean_key, axis=-1)
+  return jnp.sum(targets, axis=-1) * log_sum - scale * inner
+
+
+def _positives(labels, where, axis_name):
+  """Number of other admitted rows with the label, int32 [n], in linear memory."""
+  every = axes.gather(labels, axis_name)
+  admitted = jnp.ones_like(labels, bool) if where is None else where
+  order = jnp.argsort(every)
+  ranked = every[order]
+  # Admitted rows among the first k of the sorted labels, k = 0 .. N.
+  before = jnp.cumsum(axes.gather(admitted, axis_name)[order].astype(jnp.int32))
+  before = jnp.concatenate([jnp.zeros_like(before[:1]), before])
+  first, last = (jnp.searchsorted(ranked, labels, side=s) for s in ("left", "right"))
+  return jnp.where(admitted, before[last] - before[first] - 1, 0)
 
 
 def _pairs(

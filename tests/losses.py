@@ -64,58 +64,79 @@ def _augmented(x, axis_name, **knobs):
   )
 
 
-def _queue_nce(x, axis_name):
-  del axis_name
-  rows = contrastive.queue_rows(
-    contrastive.unit(x.a), contrastive.unit(x.b), x.queue, scale=x.scale
+def _queue_nce(x, axis_name, block_size=None, ring=False):
+  del axis_name, ring  # the queue is the same on all devices
+  sums = contrastive.queue_sums(
+    contrastive.unit(x.a),
+    contrastive.unit(x.b),
+    x.queue,
+    scale=x.scale,
+    block_size=block_size,
   )
-  return contrastive.softmax_loss(rows)
+  return contrastive.softmax_loss(sums)
+
+
+def _one_way(x, axis_name, **how):
+  a, b = contrastive.unit(x.a), contrastive.unit(x.b)
+  sums = contrastive.cross_sums(a, b, scale=x.scale, axis_name=axis_name, **how)
+  return contrastive.softmax_loss(sums)
 
 
 def _two_views(loss, **knobs):
-  def call(x, axis_name):
+  def call(x, axis_name, **how):
     a, b = contrastive.unit(x.a), contrastive.unit(x.b)
-    return loss(a, b, scale=x.scale, axis_name=axis_name, **knobs)
+    return loss(a, b, scale=x.scale, axis_name=axis_name, **knobs, **how)
 
   return call
 
 
-def _sup_con(x, axis_name):
+def _sup_con(x, axis_name, **how):
   z = contrastive.unit(jnp.concatenate([x.a, x.b]))
   labels = jnp.tile(x.labels, 2)
-  return contrastive.sup_con(z, labels, scale=x.scale, axis_name=axis_name)
+  return contrastive.sup_con(z, labels, scale=x.scale, axis_name=axis_name, **how)
 
 
-# (inputs, axis name) -> values, [n] or [2n] (first views, then second), or a scalar.
+def _soft_nce(x, axis_name, block_size=None, ring=False):
+  del ring  # its targets have a column for each key anyhow
+  return contrastive.soft_nce(
+    contrastive.unit(x.a),
+    contrastive.unit(x.b),
+    x.targets,
+    scale=x.scale,
+    axis_name=axis_name,
+    block_size=block_size,
+  )
+
+
+# (inputs, axis name, block_size and ring) -> values, [n] or [2n] (first views, then
+# second), or a scalar.
 LOSSES = {
   "info_nce": _two_views(contrastive.info_nce),
+  "one_way": _one_way,
   "nt_xent": _two_views(contrastive.nt_xent),
   "decoupled": _two_views(contrastive.decoupled),
   "dclw": _two_views(contrastive.decoupled, sigma=SIGMA),
   "flat_nce": _two_views(contrastive.flat_nce),
   "queue_nce": _queue_nce,
   "sup_con": _sup_con,
-  "soft_nce": lambda x, axis_name: contrastive.soft_nce(
-    contrastive.unit(x.a),
-    contrastive.unit(x.b),
-    x.targets,
-    scale=x.scale,
-    axis_name=axis_name,
-  ),
-  "pairwise_sigmoid": lambda x, axis_name: contrastive.pairwise_sigmoid(
+  "soft_nce": _soft_nce,
+  "pairwise_sigmoid": lambda x, axis_name, **how: contrastive.pairwise_sigmoid(
     contrastive.unit(x.a),
     contrastive.unit(x.b),
     scale=x.scale,
     bias=x.bias,
     axis_name=axis_name,
+    **how,
   ),
-  "augmented": lambda x, axis_name: _augmented(
-    x, axis_name, log_norm=jnp.tile(x.log_norm, 2), key=key(), shape=1.0
+  "augmented": lambda x, axis_name, **how: _augmented(
+    x, axis_name, log_norm=jnp.tile(x.log_norm, 2), key=key(), shape=1.0, **how
   ),
-  "augmented_coupled": lambda x, axis_name: _augmented(
-    x, axis_name, log_norm=jnp.tile(x.log_norm, 2), shape=None, coupled=COUPLED
+  "augmented_coupled": lambda x, axis_name, **how: _augmented(
+    x, axis_name, log_norm=jnp.tile(x.log_norm, 2), shape=None, coupled=COUPLED, **how
   ),
-  "augmented_minibatch": lambda x, axis_name: _augmented(x, axis_name, key=key()),
+  "augmented_minibatch": lambda x, axis_name, **how: _augmented(
+    x, axis_name, key=key(), **how
+  ),
   "log_normalizer": _two_views(contrastive.two_view_log_normalizer),
   "barlow_twins": lambda x, axis_name: contrastive.barlow_twins(
     x.a, x.b, off_diagonal=OFF_DIAGONAL, axis_name=axis_name
@@ -163,6 +184,7 @@ def oracles(frozen: Inputs, log_noise: np.ndarray):
 
   return {
     "info_nce": two_views(oracle.info_nce),
+    "one_way": two_views(oracle.one_way),
     "nt_xent": two_views(oracle.nt_xent),
     "decoupled": two_views(oracle.decoupled),
     "dclw": two_views(oracle.decoupled, SIGMA, frozen_units),

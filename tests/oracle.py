@@ -31,6 +31,18 @@ def info_nce(query, key, scale):
   return np.array(values)
 
 
+def one_way(query, key, scale):
+  """The first direction of InfoNCE alone."""
+  n = len(query)
+  return np.array(
+    [
+      math.log(sum(math.exp(scale * dot(query[i], key[j])) for j in range(n)))
+      - scale * dot(query[i], key[i])
+      for i in range(n)
+    ]
+  )
+
+
 def _two_view(a, b, scale):
   """Logit of the positive and list of those of the 2n - 2 negatives, per anchor."""
   n = len(a)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+import contrastive
 from contrastive import axes
 
 SPLIT, SAME = PartitionSpec("data"), PartitionSpec()
@@ -20,7 +21,13 @@ def test_without_an_axis_everything_is_the_identity():
   x = jnp.arange(6.0).reshape(3, 2)
   assert axes.size(None) == 1
   assert axes.row_offset(3, None) == 0
-  for function in (axes.gather, axes.gather_replicated, axes.mean):
+  for function in (
+    axes.gather,
+    axes.gather_replicated,
+    axes.scatter_sum,
+    axes.scatter_log_sum,
+    axes.mean,
+  ):
     assert function(x, None) is x
 
 
@@ -64,3 +71,24 @@ def test_gather_carries_the_gradient_of_other_devices():
   local = lambda x: (x.sum() * axes.gather(x, "data").sum())[None]
   total = lambda x: jnp.sum(_mapped(local, SPLIT)(x))  # (sum x)^2
   np.testing.assert_allclose(jax.grad(total)(x), np.full(4, 2 * x.sum()), rtol=1e-6)
+
+
+def test_scattered_log_sums_equal_those_of_the_whole():
+  """Device r adds its row r of the table; each keeps its part of the columns' sums."""
+  table = np.random.default_rng(0).normal(scale=30, size=(4, 8)).astype(np.float32)
+  table[:, 3] = -np.inf
+  table[1:, 5] = -np.inf
+  with np.errstate(divide="ignore"):
+    expected = np.log(np.exp(table.astype(np.float64)).sum(0))
+  local = lambda row: axes.scatter_log_sum(row[0], "data")
+  np.testing.assert_allclose(_mapped(local, SPLIT)(table), expected, rtol=1e-6)
+  local = lambda row: axes.scatter_sum(row[0], "data")
+  finite = np.maximum(table, -50)
+  np.testing.assert_allclose(_mapped(local, SPLIT)(finite), finite.sum(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ring", [False, True])
+def test_an_axis_that_is_not_there_is_named(ring):
+  z = jnp.ones((2, 3))
+  with pytest.raises(ValueError, match="axis_name='data' is not an axis of devices"):
+    contrastive.info_nce(z, z, scale=1.0, axis_name="data", ring=ring)

@@ -1,4 +1,5 @@
-"""Values, gradients and states do not depend on the number of devices.
+"""Values, gradients and states do not depend on the number of devices, nor on blocks
+and on whether rows are gathered or walk.
 
 One program a device count computes every objective: the batch is split over the
 devices, the parameters (a linear encoder, scale, bias) are replicated.
@@ -20,6 +21,20 @@ from tests import losses
 N = 8
 EXAMPLES = 20
 AXIS = "data"
+
+# Devices, block_size and ring. N = 8 images are 16 anchors of the two-view pairing.
+EXECUTIONS = [
+  (1, {}),
+  (2, {}),
+  (4, {}),
+  (8, {}),
+  (1, dict(block_size=3, ring=True)),
+  (2, dict(block_size=3)),
+  (2, dict(block_size=3, ring=True)),
+  (4, dict(ring=True)),
+  (8, dict(block_size=1)),
+  (8, dict(block_size=1, ring=True)),
+]
 
 
 class Params(NamedTuple):
@@ -55,25 +70,19 @@ def _case():
   return params, shard, seen, held
 
 
-def _running(x, index, state, axis_name):
+def _running(x, index, state, axis_name, how):
   """The augmented objective at the running normaliser, and the new state."""
   a, b = contrastive.unit(x.a), contrastive.unit(x.b)
-  log_s = contrastive.two_view_log_normalizer(a, b, scale=x.scale, axis_name=axis_name)
+  sums = contrastive.two_view_sums(a, b, scale=x.scale, axis_name=axis_name, **how)
+  log_s = contrastive.fold_views(contrastive.log_normalizer(sums))
   state, log_v = normalizer.update(
     state, index, log_s, smoothing=normalizer.decreasing(), axis_name=axis_name
   )
-  values = contrastive.augmented_nce(
-    a,
-    b,
-    scale=x.scale,
-    key=losses.key(),
-    log_norm=jnp.tile(log_v, 2),
-    axis_name=axis_name,
-  )
-  return values, state
+  noise = contrastive.view_noise(losses.key(), index.shape[0], 1.0, axis_name)
+  return contrastive.augmented_loss(sums, jnp.tile(log_v, 2), noise), state
 
 
-def _every(params, shard, state, held, axis_name):
+def _every(params, shard, state, held, axis_name, how):
   """Values [n, views] or scalars by name, and the states after the batch."""
   n = shard.a.shape[0]
   a, b = shard.a @ params.encoder, shard.b @ params.encoder
@@ -87,8 +96,11 @@ def _every(params, shard, state, held, axis_name):
     shard.log_norm,
     held.keys,
   )
-  values = {name: loss(x, axis_name) for name, loss in losses.LOSSES.items()}
-  values["running"], state = _running(x, shard.index, state, axis_name)
+  values = {
+    name: loss(x, axis_name, **(how if name in losses.SCALED else {}))
+    for name, loss in losses.LOSSES.items()
+  }
+  values["running"], state = _running(x, shard.index, state, axis_name, how)
   held = queue.push(held, contrastive.unit(b), axis_name)
   values = {k: v if v.ndim == 0 else losses.per_image(v, n) for k, v in values.items()}
   return values, (state, held)
@@ -113,7 +125,7 @@ def _differentiated(forward, params, weight):
 
 @functools.partial(jax.jit, compiler_options=losses.QUICK_COMPILE)
 def _plain(params, shard, state, held):
-  forward = lambda p: _every(p, shard, state, held, None)
+  forward = lambda p: _every(p, shard, state, held, None, {})
   return _differentiated(forward, params, shard.weight)
 
 
@@ -148,12 +160,12 @@ def test_jit_of_a_sharded_batch_equals_one_device():
   _check(*jax.device_get(_plain(rest[0], shard, *rest[1:])))
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_shard_map_equals_one_device(devices):
+@pytest.mark.parametrize("devices, how", EXECUTIONS)
+def test_shard_map_equals_one_device(devices, how):
   params, shard, state, held = _case()
   mesh = Mesh(np.array(jax.devices()[:devices]), (AXIS,))
   split, same = PartitionSpec(AXIS), PartitionSpec()
-  every = functools.partial(_every, axis_name=AXIS)
+  every = functools.partial(_every, axis_name=AXIS, how=how)
   scalar = ("barlow_twins", "vicreg")
   out = {name: same if name in scalar else split for name in _on_one_device()[0]}
   # out_specs `same` for the states: shard_map itself proves that they are replicated.
@@ -169,12 +181,12 @@ def test_shard_map_equals_one_device(devices):
   _check(*jax.device_get(program(params, shard, state, held)))
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_pmap_with_averaged_gradients_equals_one_device(devices):
+@pytest.mark.parametrize("devices, how", EXECUTIONS)
+def test_pmap_with_averaged_gradients_equals_one_device(devices, how):
   params, shard, state, held = _case()
 
   def device(params, shard, state, held):
-    forward = lambda p: _every(p, shard, state, held, AXIS)
+    forward = lambda p: _every(p, shard, state, held, AXIS, how)
     values, grads, states = _differentiated(forward, params, shard.weight)
     return values, axes.mean(grads, AXIS), states
 
