@@ -215,13 +215,14 @@ def view_noise(
 
 
 def augmented_metrics(
-  anchors: Rows | Sums, log_norm: jax.Array
+  anchors: Rows | Sums, log_norm: jax.Array, axis_name: str | None = None
 ) -> dict[str, jax.Array]:
   """What to watch while training with a normaliser v: scalars, without gradient.
 
   Args:
     anchors: n rows of logits, or their sums.
     log_norm: [n] log v_i.
+    axis_name: device axis with the rest of the anchors, or None.
 
   Returns:
     log_norm: mean log v_i. lag: mean |log v_i - log s_hat_i|. weight_max: largest
@@ -233,11 +234,14 @@ def augmented_metrics(
   sums = summed(anchors)
   log_s = log_normalizer(sums)
   ok = sums.negatives > 0
-  mean = lambda x: numerics.masked_mean(jnp.where(ok, x, 0), ok)
+  # All anchors have equally many negatives, so the devices' means count the same.
+  mean = lambda x: axes.mean(numerics.masked_mean(jnp.where(ok, x, 0), ok), axis_name)
   metrics = {
     "log_norm": mean(log_norm),
     "lag": mean(jnp.abs(log_norm - log_s)),
-    "weight_max": jnp.max(jnp.where(ok, jnp.exp(log_s - log_norm), 0)),
+    "weight_max": axes.maximum(
+      jnp.max(jnp.where(ok, jnp.exp(log_s - log_norm), 0)), axis_name
+    ),
   }
   if isinstance(anchors, Rows):
     log_square = numerics.log_sum_exp(2 * anchors.negative, anchors.where)

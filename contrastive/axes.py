@@ -55,7 +55,7 @@ def scatter_log_sum(x: jax.Array, axis_name: str | None) -> jax.Array:
   """Log of the devices' summed exponentials: [N] -> [n]; -inf where all have -inf."""
   if axis_name is None:
     return x
-  top = jax.lax.stop_gradient(jax.lax.pmax(jax.lax.stop_gradient(x), axis_name))
+  top = maximum(x, axis_name)
   top = jnp.where(jnp.isfinite(top), top, 0)
   total = scatter_sum(jnp.exp(x - top), axis_name)
   n = total.shape[0]
@@ -103,3 +103,9 @@ def vary(x: jax.Array, *like: jax.Array) -> jax.Array:
 def mean(x: jax.Array, axis_name: str | None) -> jax.Array:
   """Mean over the devices of the axis."""
   return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+
+def maximum(x: jax.Array, axis_name: str | None) -> jax.Array:
+  """Maximum over the devices of the axis; no gradient."""
+  x = jax.lax.stop_gradient(x)
+  return x if axis_name is None else jax.lax.pmax(x, axis_name)

@@ -107,6 +107,7 @@ def update(
   smoothing: Smoothing | float = 0.1,
   boost: bool = True,
   axis_name: str | None = None,
+  split: bool = False,
 ) -> tuple[Normalizer, jax.Array]:
   """Takes in a batch's estimates and returns the updated normalisers of its anchors.
 
@@ -125,8 +126,9 @@ def update(
     smoothing: weight of the new estimate: a number in (0, 1], or a function of the
       visit number such as `decreasing()`.
     boost: forget high leftovers at once.
-    axis_name: device axis whose devices hold other anchors of the batch and a
-      replica of the state, or None.
+    axis_name: device axis whose devices hold other anchors of the batch, or None.
+    split: each device holds its part of the N anchors, in device order, and updates it
+      where it lies; otherwise each holds a replica of the state.
 
   Returns:
     The new state, and [n] log v_i *after* the update, without gradient. The updated
@@ -140,7 +142,8 @@ def update(
   new = axes.gather_replicated(new, axis_name)
 
   valid = jnp.isfinite(new)
-  old, visit = state.log_v[index], state.count[index] + 1
+  here = _Slots.of(index, state.log_v.shape[0], axis_name if split else None)
+  old, visit = here.take(state.log_v), here.take(state.count) + 1
   batch_level = jnp.sum(jnp.where(valid, new, 0)) / jnp.maximum(jnp.sum(valid), 1)
   g = smoothing(visit)
   level = jnp.where(
@@ -156,13 +159,38 @@ def update(
 
   some = jnp.any(valid)
   state = Normalizer(
-    log_v=state.log_v.at[index].set(log_v),
-    count=state.count.at[index].add(valid.astype(jnp.int32)),
+    log_v=here.put(state.log_v, log_v),
+    count=here.put(state.count, visit - 1 + valid.astype(jnp.int32)),
     level=jnp.where(some, level, state.level),
     updates=state.updates + some.astype(jnp.int32),
   )
   own = jax.lax.dynamic_slice_in_dim(log_v, axes.row_offset(n, axis_name), n)
   return state, own
+
+
+class _Slots(NamedTuple):
+  """Where a batch's anchors lie: `slot` on this device, or `size` for elsewhere."""
+
+  slot: jax.Array
+  size: int
+  axis_name: str | None
+
+  @classmethod
+  def of(cls, index, size, axis_name):
+    if axis_name is None:
+      return cls(index, size, None)
+    slot = index - axes.row_offset(size, axis_name)
+    here = (slot >= 0) & (slot < size)
+    return cls(jnp.where(here, slot, size), size, axis_name)
+
+  def take(self, values):
+    """The batch's values, the same on all devices."""
+    found = values.at[self.slot].get(mode="fill", fill_value=0)
+    return found if self.axis_name is None else jax.lax.psum(found, self.axis_name)
+
+  def put(self, values, new):
+    """The values with the batch's new ones, as far as they lie here."""
+    return values.at[self.slot].set(new, mode="drop")
 
 
 def _logit(g: jax.Array) -> jax.Array:

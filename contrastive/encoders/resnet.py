@@ -96,6 +96,7 @@ class ResNet(nn.Module):
     axis_name: device axis over which batch statistics are averaged in pmap or
       shard_map.
     dtype: type of the computation; parameters and statistics are float32.
+    remat: recomputes each block in the backward pass, which saves memory.
   """
 
   stage_sizes: Sequence[int]
@@ -106,6 +107,7 @@ class ResNet(nn.Module):
   num_groups: int | None = None
   axis_name: str | None = None
   dtype: Any = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -123,10 +125,13 @@ class ResNet(nn.Module):
     """
     norm = self._norm(train)
     x = self._stem(images.astype(self.dtype), norm)
-    for stage, blocks in enumerate(self.stage_sizes):
-      for i in range(blocks):
-        stride = 2 if stage > 0 and i == 0 else 1
-        x = self.block(self.width * 2**stage, stride, norm, self.dtype)(x)
+    block: Any = nn.remat(self.block) if self.remat else self.block
+    stages = [stage for stage, size in enumerate(self.stage_sizes) for _ in range(size)]
+    for i, stage in enumerate(stages):
+      stride = 2 if i > 0 and stage != stages[i - 1] else 1
+      # Named, so that the parameters are called the same with and without remat.
+      name = f"{self.block.__name__}_{i}"
+      x = block(self.width * 2**stage, stride, norm, self.dtype, name=name)(x)
     return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
   def _norm(self, train: bool) -> Callable[..., nn.Module]:

@@ -20,6 +20,7 @@ def train(
   step_fn: Step,
   images: data.ImageSet,
   *,
+  placed: TrainState,
   key: jax.Array,
   seed: int,
   batch: int,
@@ -36,6 +37,7 @@ def train(
     state: state to start from; its buffers are given away.
     step_fn: a step of `make_step`.
     images: training set.
+    placed: shardings of the state, as a tree prefix.
     key: typed key of the run; step t draws from fold_in(key, t).
     seed: seed of the data order.
     batch: global batch.
@@ -50,15 +52,14 @@ def train(
     UserError: the loss is not finite.
   """
   devices = mesh.data_mesh()
-  mesh.check_batch(batch, devices)
   whole, split = mesh.replicated(devices), mesh.split_batch(devices)
   compiled = jax.jit(
     step_fn,
-    in_shardings=(whole, split, whole),
-    out_shardings=(whole, whole),
+    in_shardings=(placed, split, whole),
+    out_shardings=(placed, whole),
     donate_argnums=0,
   )
-  state = jax.device_put(state, whole)
+  state = jax.device_put(state, placed)
   key = jax.device_put(key, whole)
   first = int(state.step)
   progress = Progress(steps, first)

@@ -25,12 +25,19 @@ def split_batch(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
 
 
-def check_batch(batch: int, mesh: Mesh) -> None:
-  """Raises UsageError unless the global batch divides over the devices."""
-  d = mesh.size
+def check_batch(batch: int, mesh: Mesh, accum_steps: int = 1) -> None:
+  """Raises UsageError unless the global batch divides over devices and parts."""
+  if accum_steps < 1:
+    raise errors.UsageError(
+      f"accum_steps is the number of parts of a batch, at least 1, not {accum_steps}"
+    )
+  d = mesh.size * accum_steps
   if batch < 1 or batch % d:
     lower = batch // d * d
     choices = f"{lower} or {lower + d}" if lower else f"{d}"
+    of = f"{mesh.size} devices"
+    if accum_steps > 1:
+      of += f" times {accum_steps} parts (accum_steps)"
     raise errors.UsageError(
-      f"batch {batch} is not a multiple of {d} devices; try --config.batch={choices}"
+      f"batch {batch} is not a multiple of {of}; try --config.batch={choices}"
     )

@@ -5,6 +5,7 @@ views; an objective turns them into one loss per anchor. Adding one is a functio
 that takes its config and returns an `Objective`, and a line in `OBJECTIVES`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 
 import contrastive
-from contrastive import augmented, infonce, normalizer, queue, rows
+from contrastive import augmented, infonce, normalizer, queue, rows, sums
 from experiments.engine import errors
 
 
@@ -39,6 +40,31 @@ class Views(NamedTuple):
   labels: jax.Array
 
 
+class Execution(NamedTuple):
+  """How pairs are computed; values and gradients are the same.
+
+  Attributes:
+    axis_name: device axis of the batch: the loss then runs inside shard_map, on this
+      device's rows. None: one device.
+    block_size: anchors of a tile of the linear-memory form; None: one matrix.
+    ring: rows walk round the devices instead of being gathered.
+    split: per-anchor state is divided over the devices.
+  """
+
+  axis_name: str | None = None
+  block_size: int | None = None
+  ring: bool = False
+  split: bool = False
+
+  @property
+  def pairs(self) -> dict[str, Any]:
+    """The arguments of `contrastive`'s losses."""
+    return dict(axis_name=self.axis_name, block_size=self.block_size, ring=self.ring)
+
+
+ONE_DEVICE = Execution()
+
+
 class Objective(NamedTuple):
   """An objective as pure functions.
 
@@ -46,9 +72,12 @@ class Objective(NamedTuple):
     params: learned scalars (temperature, bias) by name; {} if there are none.
     init: number of examples, embedding width -> state (a pytree).
     loss: (params, views, state, key) -> (values, new state, metrics); the mean of the
-      values is minimised.
+      values is minimised, over all devices of the execution's axis. State and metrics
+      are the same on all devices, but for what is split.
     negatives: batch -> negatives of an anchor, or None where there are none.
     chance: batch -> loss of equal embeddings, or None where that is no constant.
+    split: tree prefix of the state: True for leaves whose rows are divided over the
+      devices.
   """
 
   params: dict[str, jax.Array]
@@ -56,15 +85,24 @@ class Objective(NamedTuple):
   loss: Callable[..., tuple[jax.Array, Any, dict[str, jax.Array]]]
   negatives: Callable[[int], int | None]
   chance: Callable[[int], float | None]
+  split: Any = False
 
 
-def build_objective(config: ml_collections.ConfigDict, method: str) -> Objective:
+# Per-anchor state is padded to a multiple of this, so that all counts of devices that
+# divide it can share it out, and so that its size does not depend on their number.
+ANCHORS_MULTIPLE = 1024
+
+
+def build_objective(
+  config: ml_collections.ConfigDict, method: str, how: Execution = ONE_DEVICE
+) -> Objective:
   """The objective that `config.objective` names, for a method.
 
   Args:
     config: `name`, `temperature` > 0, `learn_temperature`, and the objective's knobs.
     method: "simclr" (both views in one pool of 2n candidates) or "moco_v3" (queries
       against the other view's n keys).
+    how: execution on devices.
 
   Raises:
     UsageError: unknown name or a knob out of range.
@@ -77,7 +115,7 @@ def build_objective(config: ml_collections.ConfigDict, method: str) -> Objective
       "0.1 to 0.5 is usual"
     )
   try:
-    return OBJECTIVES[config.name](config, method == "moco_v3")
+    return OBJECTIVES[config.name](config, method == "moco_v3", how)
   except ValueError as error:
     raise errors.UsageError(f"objective '{config.name}': {error}") from error
 
@@ -95,16 +133,20 @@ def _temperature_params(config):
   return {"log_scale": jnp.asarray(-jnp.log(config.temperature), jnp.float32)}
 
 
-def _pair_rows(views: Views, scale, cross: bool) -> contrastive.Rows:
-  """Rows [2n] of the method's pairing: first views as anchors, then second."""
+def _anchors(views: Views, scale, cross: bool, how: Execution):
+  """The method's 2n anchors (first views, then second): logits, or their sums."""
   query_a, query_b = contrastive.unit(views.query_a), contrastive.unit(views.query_b)
+  plain = how.block_size is None and not how.ring
   if not cross:
-    return rows.two_view_rows(query_a, query_b, scale=scale)
+    if plain:
+      return rows.two_view_rows(query_a, query_b, scale=scale, axis_name=how.axis_name)
+    return sums.two_view_sums(query_a, query_b, scale=scale, **how.pairs)
   key_a, key_b = contrastive.unit(views.key_a), contrastive.unit(views.key_b)
-  return rows.stack_rows(
-    rows.cross_rows(query_a, key_b, scale=scale),
-    rows.cross_rows(query_b, key_a, scale=scale),
-  )
+  if plain:
+    one_way = functools.partial(rows.cross_rows, scale=scale, axis_name=how.axis_name)
+    return rows.stack_rows(one_way(query_a, key_b), one_way(query_b, key_a))
+  half = functools.partial(sums.cross_sums, scale=scale, **how.pairs)
+  return sums.stack_sums(half(query_a, key_b), half(query_b, key_a))
 
 
 def _pool(cross: bool) -> Callable[[int], int]:
@@ -112,13 +154,13 @@ def _pool(cross: bool) -> Callable[[int], int]:
   return (lambda n: n - 1) if cross else (lambda n: 2 * n - 2)
 
 
-def _of_rows(row_loss, config, cross, chance) -> Objective:
-  """An objective without state that looks at rows of logits only."""
+def _of_anchors(anchor_loss, config, cross, how, chance) -> Objective:
+  """An objective without state that looks at the anchors' logits only."""
 
   def loss(params, views, state, key):
     del key
     scale = _scale(params, config)
-    return row_loss(_pair_rows(views, scale, cross), scale), state, {}
+    return anchor_loss(_anchors(views, scale, cross, how), scale), state, {}
 
   count = _pool(cross)
   return Objective(
@@ -130,32 +172,32 @@ def _of_rows(row_loss, config, cross, chance) -> Objective:
   )
 
 
-def _info_nce(config, cross):
+def _info_nce(config, cross, how):
   """NT-Xent over SimCLR's pool; one-way InfoNCE against the target's keys."""
   loss = lambda r, scale: infonce.softmax_loss(r)
-  return _of_rows(loss, config, cross, lambda k: math.log(1 + k))
+  return _of_anchors(loss, config, cross, how, lambda k: math.log(1 + k))
 
 
-def _decoupled(config, cross):
+def _decoupled(config, cross, how):
   """DCL: no positive in the normaliser."""
   loss = lambda r, scale: infonce.decoupled_loss(r)
-  return _of_rows(loss, config, cross, _log_count)
+  return _of_anchors(loss, config, cross, how, _log_count)
 
 
-def _weighted_decoupled(config, cross):
+def _weighted_decoupled(config, cross, how):
   """DCLW: positives weighted by a von Mises-Fisher factor of width `sigma`."""
 
   def loss(r, scale):
-    weight = infonce.von_mises_weight(r, scale, config.sigma)
+    weight = infonce.von_mises_weight(r, scale, config.sigma, how.axis_name)
     return infonce.decoupled_loss(r, weight)
 
-  return _of_rows(loss, config, cross, _log_count)
+  return _of_anchors(loss, config, cross, how, _log_count)
 
 
-def _flat_nce(config, cross):
+def _flat_nce(config, cross, how):
   """FlatNCE: DCL's gradient, a constant value."""
   loss = lambda r, scale: infonce.flat_loss(r)
-  return _of_rows(loss, config, cross, lambda k: 1.0)
+  return _of_anchors(loss, config, cross, how, lambda k: 1.0)
 
 
 def _log_count(k: int) -> float | None:
@@ -163,7 +205,7 @@ def _log_count(k: int) -> float | None:
   return math.log(k) if k > 0 else None
 
 
-def _augmented(config, cross):
+def _augmented(config, cross, how):
   """Bayesian-augmented; `source` is running or minibatch, shape None is the limit."""
   smoothing = _smoothing(config)
   coupled = config.coupled or None
@@ -173,7 +215,7 @@ def _augmented(config, cross):
   running = config.source == "running"
 
   def loss(params, views, state, key):
-    r = _pair_rows(views, _scale(params, config), cross)
+    r = _anchors(views, _scale(params, config), cross, how)
     log_s = augmented.log_normalizer(r, coupled=coupled)
     log_norm = log_s
     if running:
@@ -184,18 +226,29 @@ def _augmented(config, cross):
         augmented.fold_views(log_s),
         smoothing=smoothing,
         boost=config.boost,
+        axis_name=how.axis_name,
+        split=how.split,
       )
       log_norm = jnp.tile(log_v, 2)
-    noise = augmented.view_noise(key, views.ids.shape[0], config.shape)
+    axis = how.axis_name
+    noise = augmented.view_noise(key, views.ids.shape[0], config.shape, axis)
     values = augmented.augmented_loss(r, log_norm, noise, coupled=coupled)
-    return values, state, augmented.augmented_metrics(r, log_norm)
+    return values, state, augmented.augmented_metrics(r, log_norm, axis)
+
+  def init(examples, width):
+    del width
+    whole = -(-examples // ANCHORS_MULTIPLE) * ANCHORS_MULTIPLE
+    return normalizer.init(whole) if running else ()
 
   return Objective(
     params=_temperature_params(config),
-    init=lambda examples, width: normalizer.init(examples) if running else (),
+    init=init,
     loss=loss,
     negatives=_pool(cross),
     chance=lambda n: 0.0 if coupled is None else None,
+    split=normalizer.Normalizer(True, True, False, False)
+    if running and how.split
+    else False,
   )
 
 
@@ -208,15 +261,15 @@ def _smoothing(config) -> normalizer.Smoothing:
   )
 
 
-def _sogclr(config, cross):
+def _sogclr(config, cross, how):
   """SogCLR: plain moving average (0.9 on the new batch by default), u = E[u]."""
   config = ml_collections.ConfigDict(config.to_dict())
   config.update(shape=None, source="running", boost=False, coupled=0.0)
   config.smoothing = config.smoothing or 0.9
-  return _augmented(config, cross)
+  return _augmented(config, cross, how)
 
 
-def _moco(config, cross):
+def _moco(config, cross, how):
   """InfoNCE against a queue of earlier keys (MoCo v1/v2)."""
   if not cross:
     raise ValueError("needs keys of a target network; set method='moco_v3'")
@@ -226,11 +279,11 @@ def _moco(config, cross):
     scale = _scale(params, config)
     q_a, q_b = contrastive.unit(views.query_a), contrastive.unit(views.query_b)
     k_a, k_b = contrastive.unit(views.key_a), contrastive.unit(views.key_b)
-    both = rows.stack_rows(
-      rows.queue_rows(q_a, k_b, state.keys, scale=scale),
-      rows.queue_rows(q_b, k_a, state.keys, scale=scale),
+    half = functools.partial(
+      sums.queue_sums, queue=state.keys, scale=scale, block_size=how.block_size
     )
-    return infonce.softmax_loss(both), queue.push(state, k_a), {}
+    both = sums.stack_sums(half(q_a, k_b), half(q_b, k_a))
+    return infonce.softmax_loss(both), queue.push(state, k_a, how.axis_name), {}
 
   return Objective(
     params=_temperature_params(config),
@@ -241,7 +294,7 @@ def _moco(config, cross):
   )
 
 
-def _sup_con(config, cross):
+def _sup_con(config, cross, how):
   """Supervised contrastive: all views of the same class are positives."""
   if cross:
     raise ValueError("compares views of one network; set method='simclr'")
@@ -250,7 +303,8 @@ def _sup_con(config, cross):
     del key
     z = contrastive.unit(jnp.concatenate([views.query_a, views.query_b]))
     labels = jnp.tile(views.labels, 2)
-    return contrastive.sup_con(z, labels, scale=_scale(params, config)), state, {}
+    scale = _scale(params, config)
+    return contrastive.sup_con(z, labels, scale=scale, **how.pairs), state, {}
 
   return Objective(
     params=_temperature_params(config),
@@ -261,7 +315,7 @@ def _sup_con(config, cross):
   )
 
 
-def _pairwise_sigmoid(config, cross):
+def _pairwise_sigmoid(config, cross, how):
   """SigLIP's loss with learned scale and bias, between the two views."""
   params = {
     "log_scale": jnp.asarray(-jnp.log(config.temperature), jnp.float32),
@@ -275,6 +329,7 @@ def _pairwise_sigmoid(config, cross):
       contrastive.unit(k),
       scale=_scale(params, config),
       bias=params["bias"],
+      **how.pairs,
     )
     first = pair(views.query_a, views.key_b)
     if not cross:  # the pairing is symmetric: the other direction is the same loss
@@ -290,27 +345,32 @@ def _pairwise_sigmoid(config, cross):
   )
 
 
-def _barlow_twins(config, cross):
+def _barlow_twins(config, cross, how):
   """Barlow Twins: no negatives, cross-correlation towards the identity."""
   del cross
 
   def loss(params, views, state, key):
     del params, key
     value = contrastive.barlow_twins(
-      views.query_a, views.key_b, off_diagonal=config.off_diagonal
+      views.query_a,
+      views.key_b,
+      off_diagonal=config.off_diagonal,
+      axis_name=how.axis_name,
     )
     return value, state, {}
 
   return _without_negatives(loss)
 
 
-def _vicreg(config, cross):
+def _vicreg(config, cross, how):
   """VICReg: invariance, variance and covariance terms, no negatives."""
   del config, cross
+  axis = how.axis_name
 
   def loss(params, views, state, key):
     del params, key
-    return contrastive.vicreg(views.query_a, views.key_b), state, {}
+    values = contrastive.vicreg(views.query_a, views.key_b, axis_name=axis)
+    return values, state, {}
 
   return _without_negatives(loss)
 
@@ -320,7 +380,8 @@ def _without_negatives(loss) -> Objective:
   return Objective({}, lambda examples, width: (), loss, none, none)
 
 
-OBJECTIVES: dict[str, Callable[[ml_collections.ConfigDict, bool], Objective]] = {
+_Maker = Callable[[ml_collections.ConfigDict, bool, Execution], Objective]
+OBJECTIVES: dict[str, _Maker] = {
   "info_nce": _info_nce,
   "decoupled": _decoupled,
   "dclw": _weighted_decoupled,

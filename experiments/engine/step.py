@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from contrastive import diagnostics, target, views
+from experiments.engine.accumulate import WHOLE, Parts, value_and_grad
 from experiments.engine.build import Network
 from experiments.engine.objectives import Objective, Views
 from experiments.engine.state import TrainState
@@ -36,6 +37,9 @@ class Recipes(NamedTuple):
   std: tuple[float, ...]
 
 
+# Rows of a batch that alignment and uniformity are taken from: pairs are quadratic.
+_WATCHED = 512
+
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -46,12 +50,13 @@ def make_step(
   recipes: Recipes,
   *,
   momentum: Callable[[jax.Array], jax.Array] | None = None,
+  parts: Parts = WHOLE,
 ) -> Step:
   """Builds `step(state, batch, key) -> (state, metrics)`, to be jitted.
 
   All randomness of step t is a function of (key, t, example number). Under `jit` with
-  a sharded batch, BatchNorm's statistics and the negatives are those of the global
-  batch.
+  a sharded batch the negatives are those of the global batch, and so are BatchNorm's
+  statistics, unless the batch is taken in parts.
 
   Args:
     network: encoder with heads.
@@ -59,40 +64,52 @@ def make_step(
     tx: optimiser.
     recipes: augmentations.
     momentum: step -> decay of the target network, or None for no target (SimCLR).
+    parts: how the batch is cut for the encoder; the loss is over all of it.
   """
 
-  def loss_fn(params, state, batch, key):
-    views_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
-    both = _augmented(views_key, batch, recipes)
-    variables = {"params": params["network"], "batch_stats": state.batch_stats}
-    outputs, changed = network.forward(variables, both)
+  def embed(params, stats, target, batch, key):
+    """Embeddings of a batch or a part of it, and the statistics after it."""
+    both = _augmented(key, batch, recipes)
+    own, moved = stats
+    outputs, own = network.forward({"params": params, "batch_stats": own}, both)
     query_a, query_b = jnp.split(outputs.query, 2)
-    key_a, key_b, moved = query_a, query_b, state.target
+    key_a, key_b = query_a, query_b
     if momentum is not None:
-      keys, moved_stats = network.forward(state.target, both)
+      variables = {"params": target["params"], "batch_stats": moved}
+      keys, moved = network.forward(variables, both)
       key_a, key_b = jax.lax.stop_gradient(jnp.split(keys.projection, 2))
-      moved = {"params": state.target["params"], "batch_stats": moved_stats}
-    pair = Views(query_a, query_b, key_a, key_b, batch.ids, batch.labels)
-    values, objective_state, metrics = objective.loss(
-      params["objective"], pair, state.objective, loss_key
-    )
-    metrics |= _watch(query_a, key_b)
-    return jnp.mean(values), (changed, moved, objective_state, metrics)
+    return (query_a, query_b, key_a, key_b), (own, moved)
+
+  def judge(params, embedded, batch, state, key):
+    pairs = Views(*embedded, batch.ids, batch.labels)
+    values, state, metrics = objective.loss(params, pairs, state, key)
+    metrics |= _watch(pairs.query_a, pairs.key_b)
+    return jnp.mean(values), (state, metrics)
 
   def step(state, batch, key):
-    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, aux), grads = grad_fn(state.params, state, batch, key)
-    changed, moved, objective_state, metrics = aux
+    views_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
+    embed_batch = lambda params, stats, part: embed(
+      params, stats, state.target, part, views_key
+    )
+    judge_batch = lambda params, embedded: judge(
+      params, embedded, batch, state.objective, loss_key
+    )
+    stats = state.batch_stats, state.target.get("batch_stats", {})
+    loss, (objective_state, metrics), (own, moved_stats), grads = value_and_grad(
+      embed_batch, judge_batch, state.params, stats, batch, parts
+    )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    moved = state.target
     if momentum is not None:
       decay = momentum(state.step)
-      moved["params"] = target.ema(moved["params"], params["network"], decay)
+      average = target.ema(moved["params"], params["network"], decay)
+      moved = {"params": average, "batch_stats": moved_stats}
     metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     new = TrainState(
       step=state.step + 1,
       params=params,
-      batch_stats=changed,
+      batch_stats=own,
       target=moved,
       opt_state=opt_state,
       objective=objective_state,
@@ -113,7 +130,7 @@ def _augmented(key: jax.Array, batch: Batch, recipes: Recipes) -> jax.Array:
 
 def _watch(query: jax.Array, key: jax.Array) -> dict[str, Any]:
   """Alignment and uniformity of a batch: does the loss fall by collapse?"""
-  query, key = jax.lax.stop_gradient((query, key))
+  query, key = jax.lax.stop_gradient((query[:_WATCHED], key[:_WATCHED]))
   return {
     "alignment": diagnostics.alignment(query, key),
     "uniformity": diagnostics.uniformity(query),
