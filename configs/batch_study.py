@@ -65,6 +65,7 @@ def get_config(preset: str = "cpu") -> ml_collections.ConfigDict:
   c.seed = 0  # unused: the runs have seeds of their own
   c.data_dir = ""
   c.base = pretrain.get_config("scenes")
+  c.base.evaluate.untrained = False
   c.arms = {name: dict(label=label, objective=o) for name, (label, o) in _ARMS.items()}
   # Name -> what a data set changes in the base.
   c.data = {
@@ -103,6 +104,7 @@ def _tune(c):
 
 def _smoke(c):
   c.base = pretrain.get_config("smoke")
+  c.base.evaluate.untrained = False
   c.base.encoder = {"name": "mlp"}
   c.base.epochs = 1
   c.base.data.update(train_limit=96, test_limit=96)

@@ -18,15 +18,14 @@ import jax
 import ml_collections
 
 from contrastive import bias, normalizer
-from experiments.engine import (
+from experiments.engine import cli, record
+from experiments.engine.errors import UsageError, unknown
+from experiments.engine.studies import (
   bias_problems,
   bias_report,
   bias_summary,
   bias_trials,
-  cli,
-  record,
 )
-from experiments.engine.errors import UsageError, unknown
 
 FAMILIES = {"clusters": bias_problems.CLUSTERS, "gaussian": bias_problems.GAUSSIAN}
 SCHEDULES = ("constant", "decreasing")

@@ -18,14 +18,8 @@ import ml_collections
 import numpy as np
 
 from contrastive import fixed_points, synthetic
-from experiments.engine import (
-  cli,
-  errors,
-  noise_report,
-  noise_trials,
-  noise_tuning,
-  record,
-)
+from experiments.engine import cli, errors, record
+from experiments.engine.studies import noise_report, noise_trials, noise_tuning
 
 
 def _gaussian(key, config):

@@ -16,13 +16,15 @@ import jax.numpy as jnp
 import ml_collections
 
 from contrastive import views
-from experiments.engine import build, cli, data, loop, mesh, record
+from experiments.engine import build, cli, data, loop, mesh, record, spread
 from experiments.engine import optimizer as optim
 from experiments.engine import state as states
 from experiments.engine import step as steps
+from experiments.engine.accumulate import Parts
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.evaluation import evaluate, tables
-from experiments.engine.objectives import Objective, build_objective
+from experiments.engine.objective import Objective
+from experiments.engine.objectives import build_objective
 from experiments.engine.reporting import run_page
 
 
@@ -42,13 +44,14 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     return done
   start = time.perf_counter()
   network = build.build_network(config)
-  objective = build_objective(config.objective, config.method)
+  devices = mesh.data_mesh()
+  mesh.check_batch(config.batch, devices, config.accum_steps)
+  objective = _objective(config, devices)
   train_set, test_set = data.load_pair(config.data, config.data_dir, config.seed)
   labelled = data.labelled_part(config.data, train_set, config.data_dir)
   settings = evaluate.read_settings(config.evaluate)
   evaluate.check_labels(labelled.labels, test_set.labels, settings)
   total = config.epochs * data.epoch_steps(len(train_set.labels), config.batch)
-  mesh.check_batch(config.batch, mesh.data_mesh())
   with (
     record.Recorder(workdir, config) as recorder,
     Checkpoints(workdir) as checkpoints,
@@ -58,7 +61,14 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     trained = time.perf_counter() - start
     variables = {"params": state.params["network"], "batch_stats": state.batch_stats}
     final = _last_metrics(recorder) | evaluate_network(
-      config, network, variables, labelled, test_set
+      config,
+      network,
+      variables,
+      labelled,
+      test_set,
+      untrained=_initial_variables(config, network, train_set)
+      if settings.untrained
+      else None,
     )
     chance = objective.chance(config.batch)
     if chance is not None:
@@ -71,12 +81,24 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   return final
 
 
+def _objective(config, devices) -> Objective:
+  how = spread.execution(
+    config.mesh, devices, anchors=2 * config.batch, width=config.projector.out
+  )
+  objective = build_objective(config.objective, config.method, how)
+  return (
+    objective if how.axis_name is None else spread.spread_objective(objective, devices)
+  )
+
+
 def evaluate_network(
   config: ml_collections.ConfigDict,
   network: build.Network,
   variables: Any,
   train_set: data.ImageSet,
   test_set: data.ImageSet,
+  *,
+  untrained: Any = None,
 ) -> dict[str, float]:
   """Embeds both splits once and evaluates the frozen features.
 
@@ -86,6 +108,7 @@ def evaluate_network(
     variables: {"params", "batch_stats"} of the network.
     train_set: images that the probe is fitted on.
     test_set: images that it is tested on.
+    untrained: variables before training; given, probe/untrained_top1 is theirs.
   """
   mean, std = build.channel_statistics(config.data, train_set.images.shape)
 
@@ -93,15 +116,33 @@ def evaluate_network(
     x = views.normalise(images.astype(jnp.float32) / 255, mean, std)
     return network.embed(variables, x)
 
-  apply = jax.tree_util.Partial(encode, variables)
+  def both(variables):
+    apply = jax.tree_util.Partial(encode, variables)
+    for part in (train_set, test_set):
+      features = evaluate.embed(apply, part.images, split=part.name)
+      yield tables.Table(features, part.labels)
 
-  def table(part):
-    features = evaluate.embed(apply, part.images, split=part.name)
-    return tables.Table(features, part.labels)
+  report = evaluate.evaluate_features(*both(variables), config=config.evaluate)
+  if untrained is not None:
+    top1 = evaluate.probe_top1(*both(untrained), config=config.evaluate)
+    report["probe/untrained_top1"] = top1
+  return report
 
-  return evaluate.evaluate_features(
-    table(train_set), table(test_set), config=config.evaluate
-  )
+
+def _initial_variables(config, network: build.Network, train_set) -> Any:
+  """The network's variables before the first step, made again from the seed.
+
+  A continued run no longer has them: its state comes from a checkpoint.
+  """
+  shape = (2, *train_set.images.shape[1:])
+  init_key, _ = _keys(config.seed)
+  return network.init(init_key, jnp.zeros(shape), train=False)
+
+
+def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
+  """Keys of the initialisation and of the run."""
+  init_key, run_key = jax.random.split(jax.random.key(seed))
+  return init_key, run_key
 
 
 def _train(config, network, objective: Objective, train_set, total, recorder, saved):
@@ -110,7 +151,7 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
   momentum = None
   if config.method == "moco_v3":
     momentum = optim.target_momentum(config.target_momentum, total)
-  init_key, run_key = jax.random.split(jax.random.key(config.seed))
+  init_key, run_key = _keys(config.seed)
   state = states.init_state(
     init_key,
     network,
@@ -120,18 +161,26 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
     examples=len(train_set.labels),
     with_target=momentum is not None,
   )
+  if config.accum_steps > 1 and state.batch_stats:
+    print(
+      f"note: BatchNorm normalises over {config.batch // config.accum_steps} images at "
+      f"a time, as accum_steps={config.accum_steps} parts see them, not over the batch"
+    )
   if saved.latest() is not None:
     state = saved.restore(state)
     recorder.drop_after(int(state.step))
     print(f"continues from step {int(state.step)}")
+  devices = mesh.data_mesh()
+  parts = Parts(config.accum_steps, devices.size)
   recipes = steps.Recipes(
     *build.build_recipes(config.views),
     *build.channel_statistics(config.data, train_set.images.shape),
   )
   return loop.train(
     state,
-    steps.make_step(network, objective, tx, recipes, momentum=momentum),
+    steps.make_step(network, objective, tx, recipes, momentum=momentum, parts=parts),
     train_set,
+    placed=spread.state_shardings(objective, devices),
     key=run_key,
     seed=config.seed,
     batch=config.batch,
@@ -162,8 +211,15 @@ def _last_metrics(recorder: record.Recorder) -> dict[str, Any]:
 
 
 def _conclude(final, workdir):
-  shown = [k for k in ("train/loss", "probe/top1", "knn/top1") if k in final]
-  print("  ".join(f"{k} {final[k]:.4f}" for k in shown) + f"  -> {workdir}/report.html")
+  names = (
+    "train/loss",
+    "knn/top1",
+    "probe/top1",
+    "probe/untrained_top1",
+    "chance/top1",
+  )
+  shown = [f"{name} {final[name]:.4f}" for name in names if name in final]
+  print("  ".join(shown) + f"  -> {workdir}/report.html")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from typing import Any
 import ml_collections
 
 from experiments import noise_study, pretrain
-from experiments.engine import cli, noise_report, record
+from experiments.engine import cli, record
 from experiments.engine.reporting import report, run_page
+from experiments.engine.studies import noise_report
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   with record.Recorder(workdir, config) as recorder:
     recorder.summary({"noise": noise, "pretrain": trained})
   page = write_page(folder, noise, trained)
+  print(verdict(trained))
   minutes = (time.perf_counter() - start) / 60
   print(f"done in {minutes:.1f} minutes; open {page.resolve()}")
   return {"noise": noise, "pretrain": trained}
@@ -53,11 +55,22 @@ def write_page(
   page.text("More: noise_study/report.html in the same folder.")
   page.heading("Pretraining on procedural images")
   page.picture(folder / "pretrain" / "loss.svg", "Loss, alignment and uniformity.")
+  page.text(verdict(trained))
   page.table(*run_page.final_table(trained), "Probe of the frozen features.")
   page.text("More: pretrain/report.html in the same folder.")
   page.heading("How to run it again")
   page.environment(record.read_json(folder / "run.json"))
   return page.write(folder / "report.html")
+
+
+def verdict(trained: dict[str, Any]) -> str:
+  """One sentence: the probe after pretraining, before it, and chance, in per cent."""
+  share = lambda name: f"{100 * trained[name]:.1f} %"
+  sentence = f"A linear probe names {share('probe/top1')} of the test pictures"
+  if "probe/untrained_top1" in trained:
+    untrained = share("probe/untrained_top1")
+    sentence += f"; on the same network before pretraining {untrained}"
+  return f"{sentence}; by chance {share('chance/top1')}."
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def _scenes_recipe() -> views.Recipe:
-  """Colour differs and little is cut off: views share shape and texture."""
+  """Any hue and little cut off: views share shape and texture, not colour."""
   return dataclasses.replace(
-    views.simclr(strength=1.0, blur=0.0), crop_scale=(0.5, 1.0)
+    views.simclr(strength=1.0, blur=0.0), crop_scale=(0.5, 1.0), jitter=1.0, hue=0.5
   )
 
 
@@ -91,7 +91,7 @@ def build_network(config: ml_collections.ConfigDict) -> Network:
 
   Args:
     config: with `method`, `encoder` (name and knobs), `projector`, `predictor`,
-      `dtype`.
+      `dtype`, `remat`.
 
   Raises:
     UsageError: unknown method, encoder or dtype, or a knob that the encoder lacks.
@@ -105,6 +105,8 @@ def build_network(config: ml_collections.ConfigDict) -> Network:
     raise errors.unknown("dtype", config.dtype, dtypes)
   knobs = config.encoder.to_dict()
   name = knobs.pop("name")
+  if config.remat:
+    knobs["remat"] = True
   try:
     encoder = ENCODERS[name](dtype=dtypes[config.dtype], **knobs)
   except TypeError as error:

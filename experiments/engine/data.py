@@ -49,8 +49,8 @@ def load(
 
   Args:
     name: a set prepared by `experiments.prepare` or by TFDS as array_record; or
-      "scenes" (procedural, the label is shape and texture), or "digits"
-      (scikit-learn's). These two need no files.
+      "scenes" and "scenes_hard" (procedural, the label is shape and texture), or
+      "digits" (scikit-learn's). These need no files.
     split: name of a split, or a part of it as in TFDS: "train[:5000]", "train[90%:]".
       Of the scenes there are 2**31 a split: "train" is the first 20,000, "test" the
       first 4,000, and a range may reach beyond.

@@ -1,6 +1,7 @@
 """The loss over a batch that is divided over the devices."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from contrastive import axes
 from experiments.engine import errors, mesh
-from experiments.engine.objectives import ANCHORS_MULTIPLE, Execution, Objective
+from experiments.engine.objective import ANCHORS_MULTIPLE, Execution, Objective
 from experiments.engine.state import TrainState
 
 # mesh.negatives=auto gathers embeddings up to so many bytes on each device: 131,072
@@ -52,7 +53,7 @@ def execution(
   )
 
 
-def spread(objective: Objective, devices: Mesh) -> Objective:
+def spread_objective(objective: Objective, devices: Mesh) -> Objective:
   """The objective over a batch that is divided over the devices.
 
   Each device has its rows; what is needed of the others' is gathered or walks round,
@@ -79,7 +80,9 @@ def spread(objective: Objective, devices: Mesh) -> Objective:
 def state_shardings(objective: Objective, devices: Mesh) -> TrainState:
   """Where the parts of a training state lie, as a tree prefix."""
   whole, split = mesh.replicated(devices), mesh.split_batch(devices)
-  fields = dict.fromkeys((f.name for f in dataclasses.fields(TrainState)), whole)
+  fields: dict[str, Any] = dict.fromkeys(
+    (f.name for f in dataclasses.fields(TrainState)), whole
+  )
   fields["objective"] = jax.tree.map(
     lambda divided: split if divided else whole, objective.split
   )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.engine.build import Network
-from experiments.engine.objectives import Objective
+from experiments.engine.objective import Objective
 
 
 @flax.struct.dataclass

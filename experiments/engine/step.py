@@ -10,7 +10,7 @@ import optax
 from contrastive import diagnostics, target, views
 from experiments.engine.accumulate import WHOLE, Parts, value_and_grad
 from experiments.engine.build import Network
-from experiments.engine.objectives import Objective, Views
+from experiments.engine.objective import Objective, Views
 from experiments.engine.state import TrainState
 
 
@@ -81,7 +81,8 @@ def make_step(
     return (query_a, query_b, key_a, key_b), (own, moved)
 
   def judge(params, embedded, batch, state, key):
-    pairs = Views(*embedded, batch.ids, batch.labels)
+    query_a, query_b, key_a, key_b = embedded
+    pairs = Views(query_a, query_b, key_a, key_b, batch.ids, batch.labels)
     values, state, metrics = objective.loss(params, pairs, state, key)
     metrics |= _watch(pairs.query_a, pairs.key_b)
     return jnp.mean(values), (state, metrics)

@@ -12,7 +12,8 @@ from configs import pretrain as pretrain_config
 from experiments import pretrain
 from experiments.engine import accumulate, errors, mesh, record, spread
 from experiments.engine.accumulate import Parts
-from experiments.engine.objectives import Views, build_objective
+from experiments.engine.objective import Views
+from experiments.engine.objectives import build_objective
 
 N, WIDTH, EXAMPLES = 16, 6, 40
 
@@ -39,7 +40,7 @@ def _gradient(name, parts, devices, **how):
   how = spread.execution(config.mesh, line, anchors=2 * N, width=4)
   objective = build_objective(config.objective, "simclr", how)
   if how.axis_name is not None:
-    objective = spread.spread(objective, line)
+    objective = spread.spread_objective(objective, line)
   rng = np.random.default_rng(0)
   images = rng.standard_normal((N, 2, WIDTH)).astype(np.float32)
   ids = rng.permutation(EXAMPLES)[:N].astype(np.int32)

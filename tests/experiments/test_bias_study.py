@@ -6,9 +6,10 @@ import pytest
 from configs import bias_study as bias_config
 from contrastive import bias
 from experiments import bias_study
-from experiments.engine import bias_problems, bias_trials, record
-from experiments.engine.bias_problems import CLUSTERS, GAUSSIAN
+from experiments.engine import record
 from experiments.engine.errors import UsageError
+from experiments.engine.studies import bias_problems, bias_trials
+from experiments.engine.studies.bias_problems import CLUSTERS, GAUSSIAN
 
 Objective = bias.Objective
 OBJECTIVES = {

@@ -171,21 +171,25 @@ def test_a_set_prepared_by_tfds_is_found_by_config_and_version(fashion, tmp_path
     data.folders.find_prepared("mine", str(tmp_path))
 
 
-def test_scenes_are_rendered_as_they_are_labelled():
-  loaded = data.load("scenes", "train[100:130]", image_size=16)
+@pytest.mark.parametrize(
+  ("name", "level"), [("scenes", scenes.EASY), ("scenes_hard", scenes.HARD)]
+)
+def test_scenes_are_rendered_as_they_are_labelled(name, level):
+  loaded = data.load(name, "train[100:130]", image_size=16)
   ids = scenes.split_ids("train", 30, start=100)
-  np.testing.assert_array_equal(loaded.images, scenes.render(ids, size=16))
+  rendered = scenes.render(ids, size=16, level=level)
+  np.testing.assert_array_equal(loaded.images, rendered)
   found = scenes.factors(ids)
   for label, shape, texture in zip(
     loaded.labels, found["shape"], found["texture"], strict=True
   ):
-    name = f"{scenes.TEXTURES[texture]} {scenes.SHAPES[shape]}"
-    assert loaded.class_names[label] == name
-  limited = data.load("scenes", "test", image_size=8, limit=240)
+    words = f"{scenes.TEXTURES[texture]} {scenes.SHAPES[shape]}"
+    assert loaded.class_names[label] == words
+  limited = data.load(name, "test", image_size=8, limit=240)
   assert set(np.bincount(limited.labels)) == {10}
   for split in ("val", "train[5:5]", "train[:4294967297]", "train[1]"):
-    with pytest.raises(errors.UsageError):
-      data.load("scenes", split)
+    with pytest.raises(errors.UsageError, match=f"'{name}'"):
+      data.load(name, split)
 
 
 def test_digits_come_with_sklearn():

@@ -472,6 +472,7 @@ def test_switches_leave_families_out():
     ({"shots": ()}, "numbers above 0"),
     ({"probe_validation": 1.0}, "between 0 and 1"),
     ({"draws": 0}, "at least 1"),
+    ({"untrained": True, "probe": False}, "set probe=True"),
   ],
 )
 def test_settings_that_make_no_sense_are_usage_errors(config, sentence):

@@ -9,7 +9,8 @@ import pytest
 from configs import noise_study as noise_config
 from contrastive import fixed_points, synthetic
 from experiments import noise_study
-from experiments.engine import errors, noise_report, noise_trials, noise_tuning, record
+from experiments.engine import errors, record
+from experiments.engine.studies import noise_report, noise_trials, noise_tuning
 
 # The reduced study: one program for all objectives.
 SIZES = noise_trials.Sizes(

@@ -7,7 +7,8 @@ import pytest
 import contrastive
 from configs import pretrain as pretrain_config
 from experiments.engine import errors
-from experiments.engine.objectives import OBJECTIVES, Views, build_objective
+from experiments.engine.objective import Views
+from experiments.engine.objectives import OBJECTIVES, build_objective
 
 N, D = 6, 8
 

@@ -7,7 +7,7 @@ import pytest
 from configs import pretrain as pretrain_config
 from configs import probe as probe_config
 from experiments import pretrain, probe
-from experiments.engine import errors, record
+from experiments.engine import build, data, errors, record
 
 
 def small_config(**changes):
@@ -16,7 +16,7 @@ def small_config(**changes):
   config.data.update(train_limit=64, test_limit=64, image_size=16)
   config.projector.update(hidden=32, out=16)
   config.update(batch=16, epochs=2, log_every=1)
-  config.evaluate.update(few_shot=False)
+  config.evaluate.update(few_shot=False, untrained=False)
   config.update_from_flattened_dict(changes)
   return config
 
@@ -28,7 +28,8 @@ def losses(workdir):
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
   workdir = str(tmp_path_factory.mktemp("run"))
-  config = small_config(**{"objective.name": "augmented", "save_every": 3})
+  changes = {"objective.name": "augmented", "save_every": 3, "evaluate.untrained": True}
+  config = small_config(**changes)
   return config, workdir, pretrain.run(config, workdir)
 
 
@@ -42,6 +43,30 @@ def test_a_run_leaves_records_report_and_a_probe(finished_run):
   assert len(losses(workdir)) == 8 and np.all(np.isfinite(losses(workdir)))
   page = pathlib.Path(workdir, "report.html").read_text(encoding="utf-8")
   assert "simclr with augmented on scenes" in page and "linear probe" in page
+
+
+def test_the_untrained_accuracy_is_that_of_the_state_before_the_first_step(
+  finished_run, tmp_path, monkeypatch
+):
+  config, _, final = finished_run
+  begun, original = [], pretrain.loop.train
+
+  def before(state, *args, **kwargs):
+    begun.append(jax.tree.map(np.array, (state.params["network"], state.batch_stats)))
+    return original(state, *args, **kwargs)
+
+  monkeypatch.setattr(pretrain.loop, "train", before)
+  pretrain.run(config, str(tmp_path))
+  params, stats = begun[0]
+  train_set, test_set = data.load_pair(config.data, "", config.seed)
+  measured = pretrain.evaluate_network(
+    config,
+    build.build_network(config),
+    {"params": params, "batch_stats": stats},
+    train_set,
+    test_set,
+  )
+  assert final["probe/untrained_top1"] == measured["probe/top1"]
 
 
 def test_a_complete_run_is_not_run_again(finished_run, capsys):
@@ -58,7 +83,7 @@ def test_the_same_config_gives_the_same_numbers(finished_run, tmp_path):
 
 
 def test_a_stopped_run_resumes_to_the_same_numbers(finished_run, tmp_path, monkeypatch):
-  config, workdir, _ = finished_run
+  config, workdir, final = finished_run
   original, calls = pretrain.loop._draw, []
 
   def killed(*args):
@@ -71,8 +96,10 @@ def test_a_stopped_run_resumes_to_the_same_numbers(finished_run, tmp_path, monke
   with pytest.raises(KeyboardInterrupt):
     pretrain.run(config, str(tmp_path))
   monkeypatch.setattr(pretrain.loop, "_draw", original)
-  pretrain.run(config, str(tmp_path))
+  resumed = pretrain.run(config, str(tmp_path))
   assert losses(tmp_path) == losses(workdir)
+  for name in ("probe/top1", "probe/untrained_top1"):
+    assert resumed[name] == final[name]
 
 
 def test_the_probe_command_gives_the_numbers_of_the_run(finished_run, tmp_path):
@@ -87,6 +114,7 @@ def test_moco_v3_moves_its_target_and_trains(tmp_path):
   config = small_config(method="moco_v3", epochs=1)
   final = pretrain.run(config, str(tmp_path))
   assert np.isfinite(final["train/loss"])
+  assert "probe/untrained_top1" not in final  # it was not asked for
 
 
 def test_one_device_and_eight_give_the_same_curve(tmp_path, monkeypatch):

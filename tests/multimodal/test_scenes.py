@@ -6,6 +6,7 @@ import pytest
 from multimodal import scenes
 
 _IDS = scenes.split_ids("train", 4000)
+LEVELS = (scenes.HARD, scenes.EASY)
 
 
 def test_a_scene_depends_on_its_id_and_seed_alone():
@@ -27,6 +28,20 @@ def test_factors_are_pinned():
   assert found["colour"].tolist() == [2, 7, 5]
   assert found["texture"].tolist() == [0, 0, 1]
   np.testing.assert_allclose(found["size"], [0.202819, 0.249286, 0.253066], atol=1e-6)
+
+
+def test_a_level_changes_the_ranges_and_nothing_else():
+  hard, easy = (scenes.factors(_IDS, level=level) for level in LEVELS)
+  for name in ("shape", "colour", "texture", "background"):
+    np.testing.assert_array_equal(easy[name], hard[name])
+  for name in ("size", "x", "y", "angle"):
+    assert abs(np.corrcoef(easy[name], hard[name])[0, 1]) > 0.8
+  # An object in the middle of an empty world: the plain grey and the sensor's noise.
+  bare = scenes.EASY._replace(spread=0.0, size=(0.1, 0.1))
+  found = scenes.factors(_IDS, level=bare)
+  assert (found["x"] == 0.5).all() and (found["y"] == 0.5).all()
+  corners = scenes.render(_IDS, level=bare)[:, :4, :4] / 255
+  assert abs(corners.mean() - 0.285) < 0.001 and abs(corners.std() - 0.02) < 0.002
 
 
 def test_splits_never_meet():
@@ -54,16 +69,18 @@ def test_factors_are_uniform_and_independent():
       assert abs(chi_square - (cells - 1)) < 4 * np.sqrt(2 * (cells - 1))
 
 
-def test_continuous_factors_fill_their_ranges():
-  found = scenes.factors(_IDS)
-  for name, low, high in (("size", 0.15, 0.26), ("angle", 0, 2 * np.pi)):
-    values = found[name]
+@pytest.mark.parametrize("level", LEVELS, ids=("hard", "easy"))
+def test_continuous_factors_fill_their_ranges(level):
+  found = scenes.factors(_IDS, level=level)
+  for name in ("size", "angle"):
+    values, (low, high) = found[name], getattr(level, name)
+    low, high = np.float32(low), np.float32(high)
     assert low <= values.min() and values.max() <= high
     deviation = (high - low) / np.sqrt(12)
     assert abs(values.mean() - (low + high) / 2) < 4 * deviation / np.sqrt(len(_IDS))
   for name in ("x", "y"):
-    margin = np.minimum(found[name], 1 - found[name])
-    assert (margin >= 1.2 * found["size"] - 1e-6).all()
+    away = np.abs(found[name] - 0.5) / (0.5 - 1.2 * found["size"])
+    assert 0.98 * level.spread < away.max() < level.spread + 1e-5
   correlation = np.corrcoef([found[k] for k in ("size", "x", "y", "angle")])
   assert np.abs(correlation - np.eye(4)).max() < 4 / np.sqrt(len(_IDS))
 
@@ -117,10 +134,11 @@ def test_the_object_is_where_the_factors_say(monkeypatch):
     assert 0.95 < covered[row].mean() / area < 1.45
 
 
-def test_textures_have_equal_mean_brightness():
+@pytest.mark.parametrize("level", LEVELS, ids=("hard", "easy"))
+def test_textures_have_equal_mean_brightness(level):
   ids = scenes.split_ids("train", 3000)
-  found = scenes.factors(ids)
-  images = scenes.render(ids, size=32).astype(float)
+  found = scenes.factors(ids, level=level)
+  images = scenes.render(ids, size=32, level=level).astype(float)
   side = (np.arange(32) + 0.5) / 32
   square = np.hypot(
     side[None, None, :] - found["x"][:, None, None],

@@ -14,7 +14,8 @@ from multimodal import scenes
 
 # Splits of the scenes without a range: so many from the first on.
 _SCENES = {"train": 20_000, "test": 4_000}
-NAMES = ("scenes", "digits")
+_LEVELS = {"scenes": scenes.EASY, "scenes_hard": scenes.HARD}
+NAMES = (*_LEVELS, "digits")
 
 
 class Source(NamedTuple):
@@ -32,31 +33,36 @@ class Source(NamedTuple):
 
 
 def open_embedded(name: str, split: str, image_size: int | None) -> Source:
-  """Opens a split of "scenes" or "digits".
+  """Opens a split of "scenes", "scenes_hard" or "digits".
 
   Args:
     name: one of NAMES.
     split: "train" or "test", or a part: "train[100:200]", "train[:10%]". A range of
       the scenes may reach beyond what "train" alone means, up to 2**31.
-    image_size: side of the pictures; None: 32 for scenes, 8 for digits.
+    image_size: side of the pictures; None: 32 for scenes, 8 for digits. The label of
+      a scene is its shape and texture; "scenes" is the easy level, "scenes_hard" the
+      one with any place, angle and background.
 
   Raises:
     UsageError: no such split or range.
     UserError: digits without scikit-learn.
   """
-  return {"scenes": _scenes, "digits": _digits}[name](split, image_size)
+  if name == "digits":
+    return _digits(split, image_size)
+  return _scenes(name, split, image_size)
 
 
-def _scenes(split: str, image_size: int | None) -> Source:
-  name, start, stop = _range(split, _SCENES, "scenes", most=2**31)
-  ids = scenes.split_ids(name, stop - start, start=start)
-  found = scenes.factors(ids)
+def _scenes(name: str, split: str, image_size: int | None) -> Source:
+  part, start, stop = _range(split, _SCENES, name, most=2**31)
+  ids = scenes.split_ids(part, stop - start, start=start)
+  level = _LEVELS[name]
+  found = scenes.factors(ids, level=level)
   return Source(
     labels=found["shape"] * len(scenes.TEXTURES) + found["texture"],
     class_names=tuple(
       f"{texture} {shape}" for shape in scenes.SHAPES for texture in scenes.TEXTURES
     ),
-    images=lambda rows: scenes.render(ids[rows], size=image_size or 32),
+    images=lambda rows: scenes.render(ids[rows], size=image_size or 32, level=level),
   )
 
 

@@ -37,6 +37,8 @@ class Settings:
     draws: number of draws of each of `shots`.
     diagnostics: whether to measure the geometry of the test features.
     diagnostics_rows: most rows that it takes, since it looks at all pairs.
+    untrained: whether pretraining also fits the probe to the features of its network
+      as it was before the first step, the baseline of what training added.
   """
 
   seed: int = 0
@@ -51,6 +53,7 @@ class Settings:
   draws: int = 5
   diagnostics: bool = True
   diagnostics_rows: int = 5000
+  untrained: bool = False
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -77,6 +80,10 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
       raise errors.UsageError(
         f"{name} must be at least {least}, not {getattr(settings, name)}"
       )
+  if settings.untrained and not settings.probe:
+    raise errors.UsageError(
+      "untrained fits the linear probe to the untrained network; set probe=True too"
+    )
   return settings
 
 
@@ -205,6 +212,15 @@ def evaluate_features(
   if settings.diagnostics:
     report |= _named("diagnostics", _diagnose(test.features, settings))
   return report
+
+
+def probe_top1(
+  train: tables.Table, test: tables.Table, *, config: Mapping[str, Any]
+) -> float:
+  """Test accuracy of the linear probe alone: probe/top1 of `evaluate_features`."""
+  alone = {"probe": True, "knn": False, "few_shot": False, "diagnostics": False}
+  report = evaluate_features(train, test, config={**config, **alone})
+  return report["probe/top1"]
 
 
 def _named(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:

@@ -13,6 +13,8 @@ _EXPLAINED = {
   "train/uniformity": "uniformity: log mean Gaussian potential, lower is more uniform",
   "probe/top1": "linear probe, top-1",
   "probe/mean_per_class": "linear probe, mean per class",
+  "probe/untrained_top1": "linear probe on the untrained network, top-1",
+  "chance/top1": "commonest class, top-1",
   "knn/top1": "k nearest neighbours, top-1",
 }
 

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from contrastive import augmented, bias, normalizer
-from experiments.engine import bias_problems
-from experiments.engine.bias_problems import Family, Problem
+from experiments.engine.studies import bias_problems
+from experiments.engine.studies.bias_problems import Family, Problem
 
 Objectives = tuple[bias.Objective, ...]
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive import synthetic
-from experiments.engine import errors, noise_trials
+from experiments.engine import errors
+from experiments.engine.studies import noise_trials
 
 
 class Tuned(NamedTuple):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.engine import bias_problems, bias_trials
 from experiments.engine.reporting import curves
+from experiments.engine.studies import bias_problems, bias_trials
 
 # What a sweep of the default config is called in tables and figures.
 TITLES = {

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.engine import bias_summary, bias_trials, record
+from experiments.engine import record
 from experiments.engine.reporting import curves, report
+from experiments.engine.studies import bias_summary, bias_trials
 
 _AXES = {
   "batch": "batch size B",

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from contrastive import bias
-from experiments.engine import bias_replicates
-from experiments.engine.bias_problems import Family, Problem
+from experiments.engine.studies import bias_replicates
+from experiments.engine.studies.bias_problems import Family, Problem
 
 # Float32 rounding of a gradient, in units of the attraction's norm: zero up to this.
 ROUNDING = 1e-4

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.engine import noise_trials, record
+from experiments.engine import record
 from experiments.engine.reporting import curves, report
+from experiments.engine.studies import noise_trials
 
 _LEVELS = {0.0: "none", 0.75: "low", 1.5: "heavy", 2.0: "extreme"}
 _SETUPS = {"gaussian": "Gaussian negatives", "heavy_tails": "Heavy-tailed negatives"}

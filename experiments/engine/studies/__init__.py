@@ -1,0 +1,1 @@
+"""The trials, summaries and reports of the noise study and the bias study."""
