@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from contrastive import views
-from experiments.engine import build, cli, data, loop, mesh, record, spread
+from experiments.engine import build, cli, data, hosts, loop, mesh, record, spread
 from experiments.engine import optimizer as optim
 from experiments.engine import state as states
 from experiments.engine import step as steps
@@ -59,7 +59,12 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     _announce(config, objective, train_set, total)
     state = _train(config, network, objective, train_set, total, recorder, checkpoints)
     trained = time.perf_counter() - start
-    variables = {"params": state.params["network"], "batch_stats": state.batch_stats}
+    if not hosts.first():  # the first process evaluates alone, on its own devices
+      hosts.wait("evaluated")
+      return record.read_json(recorder.workdir / "summary.json")
+    variables = jax.device_get(
+      {"params": state.params["network"], "batch_stats": state.batch_stats}
+    )
     final = _last_metrics(recorder) | evaluate_network(
       config,
       network,
@@ -76,7 +81,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     final["minutes/train"] = trained / 60
     final["minutes/total"] = (time.perf_counter() - start) / 60
     recorder.summary(final)
-  run_page.write_run_page(workdir)
+    run_page.write_run_page(workdir)
+    hosts.wait("evaluated")
   _conclude(final, workdir)
   return final
 
@@ -146,6 +152,7 @@ def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _train(config, network, objective: Objective, train_set, total, recorder, saved):
+  devices = mesh.data_mesh()
   schedule = optim.build_schedule(config.optimizer, config.batch, total)
   tx = optim.build_optimizer(config.optimizer, schedule)
   momentum = None
@@ -166,11 +173,12 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
       f"note: BatchNorm normalises over {config.batch // config.accum_steps} images at "
       f"a time, as accum_steps={config.accum_steps} parts see them, not over the batch"
     )
+  placed = spread.state_shardings(objective, devices)
+  state = hosts.place(state, placed)
   if saved.latest() is not None:
     state = saved.restore(state)
     recorder.drop_after(int(state.step))
     print(f"continues from step {int(state.step)}")
-  devices = mesh.data_mesh()
   parts = Parts(config.accum_steps, devices.size)
   recipes = steps.Recipes(
     *build.build_recipes(config.views),
@@ -180,7 +188,7 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
     state,
     steps.make_step(network, objective, tx, recipes, momentum=momentum, parts=parts),
     train_set,
-    placed=spread.state_shardings(objective, devices),
+    placed=placed,
     key=run_key,
     seed=config.seed,
     batch=config.batch,
@@ -201,6 +209,7 @@ def _announce(config, objective, train_set, total):
     f"encoder {config.encoder.name}, global batch {config.batch}, "
     f"{'no' if negatives is None else f'{negatives:,}'} negatives an anchor, "
     f"{config.epochs} epochs = {total:,} steps on {jax.device_count()} device(s)"
+    + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
   )
 
 

@@ -17,7 +17,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments.engine import errors
+from experiments.engine import errors, hosts
 
 # Flags defined here belong to the entry point, so that --help lists them.
 flags.disclaim_key_flags()
@@ -63,11 +63,15 @@ def launch(
     name: flags.DEFINE_string(name, "", text) for name, text in settings.items()
   }
 
+  processes = _process_flags()
+
   def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise errors.UsageError(
         f"unexpected argument '{argv[1]}'; options are written --name=value"
       )
+    if processes.pop("distributed").value:
+      hosts.start(**{name: flag.value for name, flag in processes.items()})
     loaded = _loaded(config)
     for name, flag in values.items():
       if flag.value and name in loaded:
@@ -76,6 +80,24 @@ def launch(
     run(loaded, workdir.value or default)
 
   guard(main)
+
+
+def _process_flags() -> dict[str, Any]:
+  """Flags of a run over several processes; see `hosts.start`."""
+  return {
+    "distributed": flags.DEFINE_bool(
+      "distributed", False, "one of several processes that train together"
+    ),
+    "coordinator": flags.DEFINE_string(
+      "coordinator", "", "HOST:PORT of process 0; default as the cluster says"
+    ),
+    "process_id": flags.DEFINE_integer(
+      "process_id", -1, "number of this process, from 0; default as the cluster says"
+    ),
+    "process_count": flags.DEFINE_integer(
+      "process_count", 0, "number of processes; default as the cluster says"
+    ),
+  }
 
 
 def _loaded(config) -> ml_collections.ConfigDict:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from experiments.engine import data, errors, mesh
+from experiments.engine import data, errors, hosts, mesh
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.progress import Progress
 from experiments.engine.record import Recorder
@@ -34,7 +34,7 @@ def train(
   """Runs steps state.step .. steps - 1 and saves the last state.
 
   Args:
-    state: state to start from; its buffers are given away.
+    state: state to start from, where `placed` says; its buffers are given away.
     step_fn: a step of `make_step`.
     images: training set.
     placed: shardings of the state, as a tree prefix.
@@ -59,8 +59,7 @@ def train(
     out_shardings=(placed, whole),
     donate_argnums=0,
   )
-  state = jax.device_put(state, placed)
-  key = jax.device_put(key, whole)
+  key = jax.random.wrap_key_data(hosts.place(jax.random.key_data(key), whole))
   first = int(state.step)
   progress = Progress(steps, first)
   pending: Callable[[], None] = lambda: None
@@ -88,7 +87,7 @@ def train(
 def _draw(images: data.ImageSet, seed: int, step: int, batch: int, sharding) -> Batch:
   rows = data.rows_at(seed, step, len(images.labels), batch)
   parts = (images.images[rows], np.asarray(rows, np.int32), images.labels[rows])
-  return Batch(*jax.device_put(parts, sharding))
+  return Batch(*hosts.place(parts, (sharding,) * 3))
 
 
 def _report(step, metrics, steps, log_every, recorder, progress, batch, chance):

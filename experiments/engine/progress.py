@@ -3,6 +3,8 @@
 import sys
 import time
 
+from experiments.engine import hosts
+
 
 class Progress:
   """Prints one line every few seconds; on a terminal the line is overwritten.
@@ -26,7 +28,11 @@ class Progress:
     """Prints the state after `step` steps of `items` examples each, if it is time."""
     now = time.perf_counter()
     done = step - self._first
-    if done <= 0 or (now - self._last < self._every and step < self._total):
+    if (
+      not hosts.first()
+      or done <= 0
+      or (now - self._last < self._every and step < self._total)
+    ):
       return
     self._last = now
     passed = now - self._start

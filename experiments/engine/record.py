@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from experiments.engine import errors
+from experiments.engine import errors, hosts
 
 _PACKAGES = (
   "jax",
@@ -34,6 +34,8 @@ _PACKAGES = (
 
 class Recorder:
   """Writes the records of one run; use as a context manager.
+
+  Of several processes only the first writes; the others check the folder and are mute.
 
   Args:
     workdir: folder of the run, made if missing.
@@ -53,15 +55,17 @@ class Recorder:
     try:
       self.workdir.mkdir(parents=True, exist_ok=True)
       _refuse_other_config(self.workdir, self._config)
-      write_json(self.workdir / "run.json", describe(self._config, command))
-      drop_torn_line(self.workdir / "metrics.jsonl")
-      self._metrics = open(self.workdir / "metrics.jsonl", "a", encoding="utf-8")
+      if hosts.first():
+        write_json(self.workdir / "run.json", describe(self._config, command))
+        drop_torn_line(self.workdir / "metrics.jsonl")
+      lines = self.workdir / "metrics.jsonl" if hosts.first() else os.devnull
+      self._metrics = open(lines, "a", encoding="utf-8")
     except OSError as error:
       raise errors.UserError(
         f"cannot write to {self.workdir} ({error.strerror}); choose another --workdir"
       ) from error
     self._start = time.time()
-    self._board = _tensorboard(self.workdir)
+    self._board = _tensorboard(self.workdir) if hosts.first() else None
 
   def write(self, step: int, **metrics: Any) -> None:
     """Appends one line of metrics and flushes it; non-finite numbers become null."""
@@ -76,6 +80,8 @@ class Recorder:
 
   def drop_after(self, step: int) -> None:
     """Forgets lines of steps beyond `step`, which a resumed run will write again."""
+    if not hosts.first():
+      return
     path = self.workdir / "metrics.jsonl"
     self._metrics.close()
     kept = [line for line in read_metrics(path) if line["step"] <= step]
@@ -84,7 +90,8 @@ class Recorder:
 
   def summary(self, final: dict[str, Any]) -> None:
     """Writes summary.json; its presence says that the run is complete."""
-    write_json(self.workdir / "summary.json", final)
+    if hosts.first():
+      write_json(self.workdir / "summary.json", final)
 
   def close(self) -> None:
     """Closes the files."""
@@ -118,6 +125,7 @@ def describe(config: dict, command: str | None = None) -> dict:
     "versions": versions(),
     "devices": [d.device_kind for d in jax.devices()],
     "backend": jax.default_backend(),
+    "processes": jax.process_count(),
     "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
   }
 

@@ -1,0 +1,106 @@
+"""Several processes: the same curve as one, records by the first, clear refusals."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.engine import errors, hosts, record
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COMMAND = [
+  *(sys.executable, "-m", "experiments.pretrain"),
+  "--config=configs/pretrain.py:smoke",
+  "--config.encoder.name=mlp",
+  "--config.objective.name=augmented",
+  "--config.data.train_limit=96",
+  "--config.data.test_limit=48",
+  "--config.epochs=1",
+  "--config.log_every=1",
+  "--config.evaluate.few_shot=False",
+  "--config.evaluate.untrained=False",
+]
+
+
+def _start(workdir, devices, *flags):
+  flag = f"--xla_force_host_platform_device_count={devices}"
+  environment = dict(os.environ, XLA_FLAGS=flag, JAX_PLATFORMS="cpu")
+  return subprocess.Popen(
+    [*COMMAND, f"--workdir={workdir}", *flags],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _free_port():
+  with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    return s.getsockname()[1]
+
+
+def _values(workdir, name):
+  return [line[name] for line in record.read_metrics(f"{workdir}/metrics.jsonl")]
+
+
+def test_two_processes_of_two_devices_give_the_curve_of_one_of_four(tmp_path):
+  one, two = tmp_path / "one", tmp_path / "two"
+  process = _start(one, 4)
+  _, text = process.communicate(timeout=300)
+  assert process.returncode == 0, text
+  together = ("--distributed", f"--coordinator=127.0.0.1:{_free_port()}")
+  pair = [
+    _start(two, 2, *together, f"--process_id={i}", "--process_count=2")
+    for i in range(2)
+  ]
+  results = [process.communicate(timeout=300) for process in pair]
+  for process, (_, text) in zip(pair, results, strict=True):
+    assert process.returncode == 0, text
+  assert "4 device(s) of 2 processes" in results[0][0]
+  # The second says nothing; the library that connects them does.
+  assert [line for line in results[1][0].splitlines() if "Gloo" not in line] == []
+  assert len(_values(two, "loss")) == 3
+  for name in ("loss", "lag", "grad_norm"):
+    np.testing.assert_allclose(_values(two, name), _values(one, name), rtol=1e-4)
+  assert record.read_json(two / "run.json")["processes"] == 2
+  found, expected = (record.read_json(d / "summary.json") for d in (two, one))
+  assert found["probe/top1"] == pytest.approx(expected["probe/top1"], abs=0.05)
+  assert (two / "checkpoints" / "3").is_dir()
+
+
+@pytest.mark.parametrize(
+  "given, kind, words",
+  [
+    (("127.0.0.1:1", -1, 2), errors.UsageError, "go together"),
+    (("127.0.0.1:1", 2, 2), errors.UsageError, "numbered 0 to 1"),
+    (("localhost", 1, 2), errors.UsageError, "not HOST:PORT"),
+    (("127.0.0.1:1", 1, 2), errors.UserError, "cannot be reached within 0 s"),
+  ],
+)
+def test_processes_that_cannot_meet_are_refused(given, kind, words):
+  with pytest.raises(kind, match=words):
+    hosts.start(*given, timeout=0.1)
+
+
+def test_a_process_whose_peers_stay_away_ends_with_a_sentence():
+  start = f"hosts.start('127.0.0.1:{_free_port()}', 0, 2, timeout=1)"
+  done = subprocess.run(
+    [sys.executable, "-c", f"from experiments.engine import hosts; {start}"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 1
+  assert "not all of the 2 processes came within 1 s" in done.stderr
+
+
+def test_one_process_is_the_first_and_need_not_wait():
+  assert hosts.first()
+  hosts.wait("nothing")
