@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from experiments.engine import record
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ENTRY_POINTS = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 STUDIES = ("quickstart", "bias_study", "batch_study")
@@ -25,6 +27,16 @@ def test_a_command_runs_at_smoke_and_leaves_a_summary_and_a_report(name, tmp_pat
   assert done.returncode == 0, done.stderr
   assert (tmp_path / "summary.json").exists() and (tmp_path / "run.json").exists()
   assert (tmp_path / "report.html").exists()
+
+
+def test_the_doctor_finds_nothing_wrong(tmp_path):
+  done = command(
+    "experiments.doctor", "--config=configs/doctor.py:smoke", f"--workdir={tmp_path}"
+  )
+  assert done.returncode == 0, done.stderr
+  # 2 losses x (1 + 2 + 2 executions on 1, 2, 4 devices) x 2 block sizes
+  assert "all 20 cases agree" in done.stdout and "WRONG" not in done.stdout
+  assert record.read_json(tmp_path / "summary.json")["worst"] < 1e-5
 
 
 def test_the_probe_command_reads_the_folder_of_a_run(tmp_path):

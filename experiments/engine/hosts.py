@@ -110,7 +110,7 @@ def place(tree: Any, shardings: Any) -> Any:
 
 def _give_up(process_count: int, timeout: float) -> None:
   print(
-    f"error: not all of the {process_count or ''} processes came within {timeout:.0f} s; "
+    f"error: not all {process_count or ''} processes came within {timeout:.0f} s; "
     "start each of them with the same --coordinator and --process_count",
     file=sys.stderr,
     flush=True,

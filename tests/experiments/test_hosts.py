@@ -98,7 +98,7 @@ def test_a_process_whose_peers_stay_away_ends_with_a_sentence():
     timeout=120,
   )
   assert done.returncode == 1
-  assert "not all of the 2 processes came within 1 s" in done.stderr
+  assert "not all 2 processes came within 1 s" in done.stderr
 
 
 def test_one_process_is_the_first_and_need_not_wait():
