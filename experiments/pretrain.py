@@ -8,6 +8,7 @@ The same command continues a stopped run from its last checkpoint, and does noth
 for a run that is complete.
 """
 
+import pathlib
 import time
 from typing import Any
 
@@ -41,6 +42,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   done = record.finished(workdir, config)
   if done is not None:
     print(f"{workdir} is complete; summary.json has its numbers")
+    if hosts.first() and not pathlib.Path(workdir, "report.html").exists():
+      run_page.write_run_page(workdir)  # stopped between the summary and the page
     return done
   start = time.perf_counter()
   network = build.build_network(config)

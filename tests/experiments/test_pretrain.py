@@ -69,10 +69,14 @@ def test_the_untrained_accuracy_is_that_of_the_state_before_the_first_step(
   assert final["probe/untrained_top1"] == measured["probe/top1"]
 
 
-def test_a_complete_run_is_not_run_again(finished_run, capsys):
+def test_a_complete_run_is_not_run_again_but_gets_its_page(finished_run, capsys):
   config, workdir, _ = finished_run
+  page = pathlib.Path(workdir, "report.html")
+  text = page.read_text(encoding="utf-8")
+  page.unlink()
   assert pretrain.run(config, workdir) == record.read_json(f"{workdir}/summary.json")
   assert "is complete" in capsys.readouterr().out
+  assert page.read_text(encoding="utf-8") == text
 
 
 def test_the_same_config_gives_the_same_numbers(finished_run, tmp_path):
