@@ -2,9 +2,9 @@
 
   python -m benchmarks.seeds --preset=quick
 
-Runs the noise study with 1 and with 10 seeds and prints the ratio of the times. Each run
-is a process of its own and is done twice: compiled programs are at hand for the second,
-which counts.
+Runs the noise study with 1 and with 10 seeds and prints the ratio of the times. Each
+run is a process of its own and is done twice: compiled programs are at hand for the
+second, which counts.
 """
 
 import argparse
