@@ -151,8 +151,9 @@ def _soft_nce_in_blocks(plan, query, key, targets, scale):
 
 def _positives(labels, where, axis_name):
   """Number of other admitted rows with the label, int32 [n], in linear memory."""
+  labels = jnp.asarray(labels)
+  admitted = jnp.ones_like(labels, bool) if where is None else jnp.asarray(where)
   every = axes.gather(labels, axis_name)
-  admitted = jnp.ones_like(labels, bool) if where is None else where
   order = jnp.argsort(every)
   ranked = every[order]
   # Admitted rows among the first k of the sorted labels, k = 0 .. N.
