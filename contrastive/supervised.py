@@ -141,9 +141,10 @@ def _sup_con_in_blocks(plan, embeddings, labels, scale, where):
 def _soft_nce_in_blocks(plan, query, key, targets, scale):
   dtype = jnp.promote_types(jnp.result_type(query, key), jnp.float32)
   targets = targets.astype(dtype)
-  everybody = jnp.zeros(query.shape[0], jnp.int32)
-  queries = queries_of(query, scale, everybody + 1)
-  log_sum = blockwise.row_log_sums(plan, queries, Keys(key, everybody))
+  # Two tags that differ: every pair counts.
+  queries = queries_of(query, scale, jnp.ones(query.shape[0], jnp.int32))
+  keys = Keys(key, jnp.zeros(key.shape[0], jnp.int32))
+  log_sum = blockwise.row_log_sums(plan, queries, keys)
   mean_key = numerics.product("nm,md->nd", targets, axes.gather(key, plan.axis_name))
   inner = jnp.sum(query.astype(dtype) * mean_key, axis=-1)
   return jnp.sum(targets, axis=-1) * log_sum - scale * inner

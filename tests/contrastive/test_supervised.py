@@ -139,3 +139,12 @@ def test_wrong_shapes_are_refused():
     contrastive.sup_con(np.concatenate([a, b]), LABELS, scale=1.0)
   with pytest.raises(ValueError, match=r"targets .* \(6, 6\)"):
     contrastive.soft_nce(a, b, np.ones((6, 5), np.float32), scale=1.0)
+
+
+def test_soft_targets_over_more_keys_than_queries_in_blocks():
+  rng = np.random.default_rng(2)
+  query, key = rng.standard_normal((3, 4)), rng.standard_normal((7, 4))
+  query, key = (contrastive.unit(z.astype(np.float32)) for z in (query, key))
+  targets = rng.dirichlet(np.ones(7), 3).astype(np.float32)
+  value = lambda **how: contrastive.soft_nce(query, key, targets, scale=5.0, **how)
+  np.testing.assert_allclose(value(block_size=2), value(), rtol=1e-5)
