@@ -103,27 +103,10 @@ def _log_sums_forward(plan, queries, keys):
 def _log_sums_backward(plan, residuals, cotangents):
   queries, keys, rows, columns = residuals
   rows, columns = Shares(rows, cotangents[0]), Shares(columns, cotangents[1])
-  gradients = functools.partial(tiles.log_sum_gradients, block_size=plan.block_size)
-  axis = plan.ring_axis
-  if axis is not None:
-
-    def visit(d_queries, read, d_keys):
-      keys, columns = read
-      *more, pull = gradients(queries, keys, rows, columns)
-      return _add(d_queries, tuple(more)), d_keys + pull
-
-    d_queries, d_keys = ring.walk(
-      visit,
-      _no_gradient(queries, keys.rows),
-      (keys, columns),
-      _zeros(keys.rows, queries.rows),
-      axis,
-    )
-  else:
-    everyone, columns = axes.gather((keys, columns), plan.axis_name)
-    *d_queries, d_keys = gradients(queries, everyone, rows, columns)
-    d_keys = axes.scatter_sum(d_keys, plan.axis_name)
-  return _as_queries(queries, d_queries), _as_keys(keys, d_keys)
+  gradients = lambda keys, columns: tiles.log_sum_gradients(
+    queries, keys, rows, columns, block_size=plan.block_size
+  )
+  return _pulled_back(plan, queries, keys, gradients, columns)
 
 
 log_sums.defvjp(_log_sums_forward, _log_sums_backward)
@@ -144,21 +127,16 @@ def _self_log_sums_forward(plan, pool):
 def _self_log_sums_backward(plan, residuals, weight):
   pool, sums = residuals
   own = Shares(sums, weight)
-  gradients = functools.partial(
-    tiles.log_sum_gradients, block_size=plan.block_size, towards_keys=False
-  )
+
+  def of_set(read):
+    keys, others = read
+    return tiles.log_sum_gradients(
+      pool, keys, own, others, block_size=plan.block_size, towards_keys=False
+    )[:2]
+
   read = Keys(pool.rows, pool.tag), own
-  axis = plan.ring_axis
-  if axis is not None:
-
-    def visit(d_pool, read, _):
-      return _add(d_pool, gradients(pool, read[0], own, read[1])[:2]), ()
-
-    start = _no_gradient(pool, pool.rows)
-    (d_rows, d_scale), _ = ring.walk(visit, start, read, (), axis)
-  else:
-    keys, others = axes.gather(read, plan.axis_name)
-    d_rows, d_scale, _ = gradients(pool, keys, own, others)
+  start = _no_gradient(pool, pool.rows)
+  d_rows, d_scale = _over_devices(plan, of_set, _add, start, read)
   # A pair's weight holds the shares of both its rows: all that z gets, and twice what
   # the scale gets.
   return (_as_queries(pool, (d_rows, d_scale / 2)),)
@@ -174,16 +152,9 @@ def row_log_sums(plan: Plan, queries: Queries, keys: Keys) -> jax.Array:
 
 
 def _row_log_sums(plan, queries, keys):
-  one_set = functools.partial(tiles.log_sums, block_size=plan.block_size)
-  axis = plan.ring_axis
-  if axis is None:
-    return one_set(queries, axes.gather(keys, plan.axis_name))[0]
-
-  def visit(sums, keys, _):
-    return numerics.log_add(sums, one_set(queries, keys)[0]), ()
-
+  of_set = lambda keys: tiles.log_sums(queries, keys, block_size=plan.block_size)[0]
   start = _empty(queries.rows, keys.rows)
-  return ring.walk(visit, start, keys, (), axis)[0]
+  return _over_devices(plan, of_set, numerics.log_add, start, keys)
 
 
 def _row_log_sums_forward(plan, queries, keys):
@@ -194,7 +165,7 @@ def _row_log_sums_forward(plan, queries, keys):
 def _row_log_sums_backward(plan, residuals, weight):
   queries, keys, sums = residuals
   rows = Shares(sums, weight)
-  gradients = lambda keys: tiles.log_sum_gradients(
+  gradients = lambda keys, _: tiles.log_sum_gradients(
     queries, keys, rows, block_size=plan.block_size
   )
   return _pulled_back(plan, queries, keys, gradients)
@@ -206,13 +177,9 @@ row_log_sums.defvjp(_row_log_sums_forward, _row_log_sums_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def softplus_sums(plan: Plan, queries: Queries, keys: Keys) -> jax.Array:
   """Sums [n] of `log(1 + e^s_ij)` over the keys of all devices."""
-  one_set = functools.partial(tiles.softplus_sums, block_size=plan.block_size)
-  axis = plan.ring_axis
-  if axis is None:
-    return one_set(queries, axes.gather(keys, plan.axis_name))
-  visit = lambda sums, keys, _: (sums + one_set(queries, keys), ())
+  of_set = lambda keys: tiles.softplus_sums(queries, keys, block_size=plan.block_size)
   start = _zeros(queries.rows[:, 0], keys.rows)
-  return ring.walk(visit, start, keys, (), axis)[0]
+  return _over_devices(plan, of_set, jnp.add, start, keys)
 
 
 def _softplus_forward(plan, queries, keys):
@@ -221,7 +188,7 @@ def _softplus_forward(plan, queries, keys):
 
 def _softplus_backward(plan, residuals, weight):
   queries, keys = residuals
-  gradients = lambda keys: tiles.softplus_gradients(
+  gradients = lambda keys, _: tiles.softplus_gradients(
     queries, keys, weight, block_size=plan.block_size
   )
   return _pulled_back(plan, queries, keys, gradients)
@@ -240,15 +207,8 @@ class Group(NamedTuple):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def group_sums(plan: Plan, group: Group, rows: jax.Array) -> jax.Array:
   """Sum [n, d] of the other rows [n, d] of all devices that belong to each row."""
-
-  def one_set(others):
-    return tiles.group_sums(*group, *others, block_size=plan.block_size)
-
-  axis = plan.ring_axis
-  if axis is None:
-    return one_set(axes.gather((*group, rows), plan.axis_name))
-  visit = lambda sums, others, _: (sums + one_set(others), ())
-  return ring.walk(visit, _zeros(rows), (*group, rows), (), axis)[0]
+  of_set = lambda others: tiles.group_sums(*group, *others, block_size=plan.block_size)
+  return _over_devices(plan, of_set, jnp.add, _zeros(rows), (*group, rows))
 
 
 def _group_sums_forward(plan, group, rows):
@@ -263,26 +223,31 @@ def _group_sums_backward(plan, group, cotangent):
 group_sums.defvjp(_group_sums_forward, _group_sums_backward)
 
 
-def _pulled_back(plan, queries, keys, gradients):
-  """Cotangents of queries and keys, from `gradients` of one device's keys."""
+def _pulled_back(plan, queries, keys, gradients, columns=None):
+  """Cotangents of queries and keys; `gradients` takes one device's keys and columns."""
   axis = plan.ring_axis
+  read = keys, columns
   if axis is not None:
 
-    def visit(d_queries, keys, d_keys):
-      *more, pull = gradients(keys)
+    def visit(d_queries, read, d_keys):
+      *more, pull = gradients(*read)
       return _add(d_queries, tuple(more)), d_keys + pull
 
-    d_queries, d_keys = ring.walk(
-      visit,
-      _no_gradient(queries, keys.rows),
-      keys,
-      _zeros(keys.rows, queries.rows),
-      axis,
-    )
+    start = _no_gradient(queries, keys.rows)
+    collected = _zeros(keys.rows, queries.rows)
+    d_queries, d_keys = ring.walk(visit, start, read, collected, axis)
   else:
-    *d_queries, d_keys = gradients(axes.gather(keys, plan.axis_name))
+    *d_queries, d_keys = gradients(*axes.gather(read, plan.axis_name))
     d_keys = axes.scatter_sum(d_keys, plan.axis_name)
   return _as_queries(queries, d_queries), _as_keys(keys, d_keys)
+
+
+def _over_devices(plan, of_set, add, start, read):
+  """Adds `of_set` of what each device holds: of all at once, or as it comes by."""
+  if plan.ring_axis is None:
+    return of_set(axes.gather(read, plan.axis_name))
+  visit = lambda total, read, _: (add(total, of_set(read)), ())
+  return ring.walk(visit, start, read, (), plan.ring_axis)[0]
 
 
 # Cotangents have the form of what they belong to; that of a tag, an integer, is None.

@@ -111,7 +111,7 @@ def self_test(config: ml_collections.ConfigDict):
   count = len(jax.devices())
   line = [d for d in (1, 2, 4, 8) if d <= count and config.rows % d == 0]
   for name in ("info_nce", "nt_xent"):
-    expected = _value_and_grads(config, name, 1, False, None)
+    expected = _one_matrix(config, name)
     for devices in line:
       for ring in (False, True) if devices > 1 else (False,):
         for block in config.block_sizes:
@@ -125,26 +125,33 @@ def self_test(config: ml_collections.ConfigDict):
           yield case, float(error), bool(error <= config.tolerance)
 
 
+def _one_matrix(config, name):
+  """What all cases are compared with: no device axis, no tiles."""
+  return _differentiated(config, functools.partial(_mean_loss, name, {}))
+
+
 def _value_and_grads(config, name, devices, ring, block):
   """Value and gradients (rows of both sides, scale) as one list of arrays."""
-  rng = np.random.default_rng(config.seed)
-  shape = (config.rows, config.width)
-  a, b = rng.standard_normal((2, *shape)).astype(np.float32)
-  mesh = Mesh(np.array(jax.devices()[:devices]), (meshes.BATCH_AXIS,))
   axis = meshes.BATCH_AXIS
+  mesh = Mesh(np.array(jax.devices()[:devices]), (axis,))
   split, whole = PartitionSpec(axis), PartitionSpec()
-
-  def local(a, b, scale):
-    loss = functools.partial(getattr(contrastive, name), scale=scale)
-    a, b = contrastive.unit(a), contrastive.unit(b)
-    return axes.mean(
-      jnp.mean(loss(a, b, axis_name=axis, block_size=block, ring=ring)), axis
-    )
-
-  mapped = jax.shard_map(
-    local, mesh=mesh, in_specs=(split, split, whole), out_specs=whole
+  how = dict(axis_name=axis, block_size=block, ring=ring)
+  local = lambda *args: axes.mean(_mean_loss(name, how, *args), axis)
+  return _differentiated(
+    config,
+    jax.shard_map(local, mesh=mesh, in_specs=(split, split, whole), out_specs=whole),
   )
-  program = jax.jit(jax.value_and_grad(mapped, (0, 1, 2)))
+
+
+def _mean_loss(name, how, a, b, scale):
+  loss = getattr(contrastive, name)
+  return jnp.mean(loss(contrastive.unit(a), contrastive.unit(b), scale=scale, **how))
+
+
+def _differentiated(config, loss):
+  rng = np.random.default_rng(config.seed)
+  a, b = rng.standard_normal((2, config.rows, config.width)).astype(np.float32)
+  program = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
   value, grads = jax.device_get(program(a, b, jnp.float32(10.0)))
   return [np.asarray(x) for x in (value, *grads)]
 
