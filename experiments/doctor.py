@@ -94,9 +94,9 @@ def _machine(data_dir: str) -> dict[str, str]:
   memory = jax.devices()[0].memory_stats() or {}
   if "bytes_limit" in memory:
     found["memory a device"] = f"{memory['bytes_limit'] / 2**30:.1f} GiB"
-  found["compiled programs"] = str(
-    getattr(jax.config, "jax_compilation_cache_dir", None) or "not kept"
-  )
+  kept = getattr(jax.config, "jax_enable_compilation_cache", True)
+  cache = getattr(jax.config, "jax_compilation_cache_dir", None) if kept else None
+  found["compiled programs"] = cache or "not kept"
   folder = folders.data_folder(data_dir)
   sets = sorted(p.name for p in pathlib.Path(folder).glob("*") if p.is_dir())
   found["data sets"] = f"{', '.join(sets) or 'none prepared'} in {folder}"

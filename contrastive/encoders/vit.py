@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from contrastive.encoders.activations import gelu
+
 
 def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
   """Position embedding [rows * columns, width] (Chen, Xie & He 2021, MoCo-v3).
@@ -52,8 +54,8 @@ class Block(nn.Module):
     )(y)
     y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
     y = nn.Dense(int(width * self.mlp_ratio), dtype=self.dtype, kernel_init=init)(y)
-    y = nn.gelu(y, approximate=False)
-    return x + nn.Dense(width, dtype=self.dtype, kernel_init=init)(y), None
+    y = nn.Dense(width, dtype=self.dtype, kernel_init=init)(gelu(y))
+    return x + y, None
 
 
 class ViT(nn.Module):
@@ -71,6 +73,8 @@ class ViT(nn.Module):
       steadies training (Chen, Xie & He 2021). Its gradient is then zero: leave it out
       of the weight decay as well.
     remat: recomputes each block in the backward pass, which saves memory.
+    unroll: blocks in a turn of the loop over blocks. With `depth` there is no loop:
+      a sixth faster on CPU, and twice the time to compile.
     dtype: type of the computation; parameters are float32.
   """
 
@@ -82,6 +86,7 @@ class ViT(nn.Module):
   pool: str = "class"
   frozen_patches: bool = False
   remat: bool = False
+  unroll: int = 1
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -108,6 +113,7 @@ class ViT(nn.Module):
       variable_axes={"params": 0},
       split_rngs={"params": True},
       length=self.depth,
+      unroll=self.unroll,
     )(self.heads, self.mlp_ratio, self.dtype, name="blocks")
     x, _ = layers(x, None)
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)

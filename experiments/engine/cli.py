@@ -72,6 +72,7 @@ def launch(
       )
     if processes.pop("distributed").value:
       hosts.start(**{name: flag.value for name, flag in processes.items()})
+    use_compilation_cache()
     loaded = _loaded(config)
     for name, flag in values.items():
       if flag.value and name in loaded:
@@ -114,7 +115,6 @@ def _loaded(config) -> ml_collections.ConfigDict:
 def guard(main: Callable[[Sequence[str]], None]) -> None:
   """Runs an absl main whose errors become one sentence and an exit code."""
   flags.DEFINE_bool("debug", False, "show the traceback of an error")
-  use_compilation_cache()
 
   def guarded(argv):
     if not any(arg.startswith("--verbosity") for arg in sys.argv):
@@ -156,8 +156,14 @@ def default_workdir(argv: Sequence[str]) -> str:
 
 
 def use_compilation_cache() -> None:
-  """Keeps compiled programs in the user's cache folder, unless told where."""
-  if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+  """Keeps compiled programs in the user's cache folder, unless told where.
+
+  Not with several CPU devices: a program that XLA reads back there loses the order of
+  its collectives, so that devices wait for each other for ever (jaxlib 0.10.2).
+  """
+  if jax.default_backend() == "cpu" and jax.device_count() > 1:
+    jax.config.update("jax_enable_compilation_cache", False)
+  elif getattr(jax.config, "jax_compilation_cache_dir", None) is None:
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     jax.config.update(
       "jax_compilation_cache_dir", str(pathlib.Path(home) / "contrastive-jax")

@@ -34,7 +34,7 @@ def start(
 
   Raises:
     UsageError: the three do not fit together, or there is no such environment.
-    UserError: the coordinator cannot be reached.
+    UserError: the coordinator cannot be reached, or this process has no device.
 
   Ends the process with a sentence and exit code 1 if others do not come in time.
   """
@@ -70,6 +70,7 @@ def start(
     ) from error
   finally:
     give_up.cancel()
+  _check_devices(process_id)
   if not first():
     sys.stdout = open(os.devnull, "w", encoding="utf-8")
 
@@ -106,6 +107,19 @@ def place(tree: Any, shardings: Any) -> Any:
     shardings,
     tree,
   )
+
+
+def _check_devices(process_id):
+  """With more processes on a host than devices, the last ones find none."""
+  try:
+    jax.local_devices()
+  except (RuntimeError, AssertionError) as error:  # the latter without a back end
+    reason = " ".join(str(error).split())[:200]
+    raise errors.UserError(
+      f"process {process_id if process_id >= 0 else ''} finds no device of its own"
+      f"{f' ({reason})' if reason else ''}; start at most as many processes on a host "
+      "as it has devices"
+    ) from error
 
 
 def _give_up(process_count: int, timeout: float) -> None:

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from contrastive import encoders
 from contrastive.encoders import vit
+from contrastive.encoders.activations import gelu
 
 KEY = jax.random.key(0)
 
@@ -224,12 +226,15 @@ def test_frozen_patches_get_no_gradient():
   assert patch_gradient(False) > 0
 
 
-@pytest.mark.parametrize("name", ["class", "basic"])
-def test_remat_changes_memory_only(name):
+@pytest.mark.parametrize(
+  ("name", "option"),
+  [("class", {"remat": True}), ("basic", {"remat": True}), ("class", {"unroll": 2})],
+)
+def test_execution_options_change_no_number(name, option):
   variables = filled(SMALL[name], pictures())
 
-  def result(remat):
-    model = SMALL[name].clone(remat=remat)
+  def result(option):
+    model = SMALL[name].clone(**option)
 
     def value(params):
       features, changed = model.apply(
@@ -241,9 +246,30 @@ def test_remat_changes_memory_only(name):
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-    result(True),
-    result(False),
+    result(option),
+    result({}),
   )
+
+
+def test_gelu_is_exact():
+  x = np.linspace(-8, 8, 401)
+  phi, density = scipy.stats.norm.cdf(x), scipy.stats.norm.pdf(x)
+  narrow = x.astype(np.float32)
+  value, slope = jax.vmap(jax.value_and_grad(gelu))(narrow)
+  np.testing.assert_allclose(value, x * phi, rtol=1e-6, atol=5e-7)
+  np.testing.assert_allclose(slope, phi + x * density, rtol=1e-6, atol=1e-6)
+  curvature = jax.vmap(jax.grad(jax.grad(gelu)))(narrow)
+  np.testing.assert_allclose(curvature, (2 - x**2) * density, rtol=1e-5, atol=1e-6)
+  half = jnp.asarray(narrow, jnp.bfloat16)
+  assert gelu(half).dtype == jnp.bfloat16
+  exact = np.asarray(half, np.float64) * scipy.stats.norm.cdf(np.asarray(half, float))
+  np.testing.assert_allclose(np.asarray(gelu(half), float), exact, rtol=4e-3, atol=1e-6)
+
+
+def test_gelu_keeps_one_array_for_the_gradient():
+  x = jnp.ones((4, 8))
+  kept = jax.eval_shape(lambda x: jax.vjp(gelu, x)[1], x)
+  assert sum(leaf.size for leaf in jax.tree.leaves(kept)) == x.size
 
 
 def test_grey_images_are_encoded():

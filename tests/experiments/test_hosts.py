@@ -88,17 +88,27 @@ def test_processes_that_cannot_meet_are_refused(given, kind, words):
     hosts.start(*given, timeout=0.1)
 
 
-def test_a_process_whose_peers_stay_away_ends_with_a_sentence():
-  start = f"hosts.start('127.0.0.1:{_free_port()}', 0, 2, timeout=1)"
-  done = subprocess.run(
-    [sys.executable, "-c", f"from experiments.engine import hosts; {start}"],
+def _run(statement, **variables):
+  return subprocess.run(
+    [sys.executable, "-c", f"from experiments.engine import hosts; {statement}"],
     cwd=ROOT,
+    env=os.environ | variables,
     capture_output=True,
     text=True,
     timeout=120,
   )
+
+
+def test_a_process_whose_peers_stay_away_ends_with_a_sentence():
+  done = _run(f"hosts.start('127.0.0.1:{_free_port()}', 0, 2, timeout=1)")
   assert done.returncode == 1
   assert "not all 2 processes came within 1 s" in done.stderr
+
+
+def test_a_process_without_a_device_is_told_so():
+  # What a surplus process on a host of GPUs meets; here no process has a GPU.
+  done = _run(f"hosts.start('127.0.0.1:{_free_port()}', 0, 1)", JAX_PLATFORMS="cuda")
+  assert "process 0 finds no device of its own" in done.stderr
 
 
 def test_one_process_is_the_first_and_need_not_wait():
