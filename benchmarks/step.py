@@ -46,9 +46,7 @@ def main() -> None:
     run, parameters = {"ours": _ours, "torch": _torch}[framework](model, args.views)
     print(json.dumps({"seconds": _best(run, args.repeats), "parameters": parameters}))
     return
-  print(
-    "| model | environment | framework | parameters | seconds | torch's time over ours |"
-  )
+  print("| model | environment | framework | parameters | seconds | torch over ours |")
   print("| --- | --- | --- | ---: | ---: | ---: |")
   for model in args.models.split(","):
     for environment, variables in _ENVIRONMENTS.items():

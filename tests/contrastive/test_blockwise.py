@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies
 
 import contrastive
+from contrastive import tiles
 from tests import losses
 
 MOVING = ("a", "b", "scale", "bias")
@@ -56,6 +57,14 @@ def _equal(got, expected, tolerance):
 def test_blocks_equal_one_matrix(block_size):
   x = losses.batch(n=9)
   _equal(_program(block_size=block_size)(x), _program()(x), 1e-5)
+
+
+def test_keys_in_pieces_equal_one_matrix(monkeypatch):
+  """As with more than 16,384 keys: here 9 and 18 keys in pieces of at most 4."""
+  monkeypatch.setattr(tiles, "_WIDEST", 4)
+  x = losses.batch(n=9)
+  pieces = _program.__wrapped__(block_size=7)
+  _equal(pieces(x), _program()(x), 1e-5)
 
 
 @pytest.mark.parametrize("block_size", [1, 7])
