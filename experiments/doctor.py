@@ -54,6 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """
   if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     _simulate(config.simulated_devices)
+    cli.use_compilation_cache()
   with record.Recorder(workdir, config) as recorder:
     about = _machine(config.data_dir)
     print(report.markdown_table(["what", "found"], list(about.items())), flush=True)

@@ -161,7 +161,7 @@ def use_compilation_cache() -> None:
   Not with several CPU devices: a program that XLA reads back there loses the order of
   its collectives, so that devices wait for each other for ever (jaxlib 0.10.2).
   """
-  if jax.default_backend() == "cpu" and jax.device_count() > 1:
+  if _cpu_devices_talk():
     jax.config.update("jax_enable_compilation_cache", False)
   elif getattr(jax.config, "jax_compilation_cache_dir", None) is None:
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
@@ -169,6 +169,16 @@ def use_compilation_cache() -> None:
       "jax_compilation_cache_dir", str(pathlib.Path(home) / "contrastive-jax")
     )
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _cpu_devices_talk() -> bool:
+  """Found out without asking for devices, so that their number can still be set."""
+  if jax.distributed.is_initialized():
+    return jax.default_backend() == "cpu"
+  flag = "xla_force_host_platform_device_count=([0-9]+)"
+  asked = re.search(flag, os.environ.get("XLA_FLAGS", ""))
+  count = int(asked[1]) if asked else getattr(jax.config, "jax_num_cpu_devices", 1)
+  return count > 1
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
