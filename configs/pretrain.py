@@ -71,7 +71,14 @@ def _base():
   c.views = "simclr_cifar"
   c.target_momentum = 0.99  # moco_v3 only; rises to 1 by a cosine
   c.log_every = 20
-  c.save_every = 0  # steps; 0: at the end only
+  c.save_every = 0  # steps between checkpoints; 0: not by steps
+  c.save_minutes = (
+    10.0  # minutes between them; 0: not by time. The last is always saved
+  )
+  c.keep = 2  # latest checkpoints that stay, beside the one with the lowest loss
+  c.skip_bad_steps = 0  # steps without a finite gradient that may be left out, in all
+  c.resume = ""  # force: go on in a folder that holds a run of another config
+  c.dry_run = False  # say what the run would be, and stop
   # The encoder sees a batch in so many parts; the loss and its gradient are those of
   # the whole batch. BatchNorm's statistics are then those of a part.
   c.accum_steps = 1

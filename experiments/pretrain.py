@@ -17,7 +17,17 @@ import jax.numpy as jnp
 import ml_collections
 
 from contrastive import views
-from experiments.engine import build, cli, data, hosts, loop, mesh, record, spread
+from experiments.engine import (
+  build,
+  cli,
+  data,
+  hosts,
+  loop,
+  mesh,
+  preflight,
+  record,
+  spread,
+)
 from experiments.engine import optimizer as optim
 from experiments.engine import state as states
 from experiments.engine import step as steps
@@ -55,11 +65,12 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   settings = evaluate.read_settings(config.evaluate)
   evaluate.check_labels(labelled.labels, test_set.labels, settings)
   total = config.epochs * data.epoch_steps(len(train_set.labels), config.batch)
+  if config.dry_run:
+    return _dry_run(config, network, objective, train_set, total, workdir)
   with (
     record.Recorder(workdir, config) as recorder,
-    Checkpoints(workdir) as checkpoints,
+    Checkpoints(workdir, config.keep) as checkpoints,
   ):
-    _announce(config, objective, train_set, total)
     state = _train(config, network, objective, train_set, total, recorder, checkpoints)
     trained = time.perf_counter() - start
     if not hosts.first():  # the first process evaluates alone, on its own devices
@@ -155,15 +166,63 @@ def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _train(config, network, objective: Objective, train_set, total, recorder, saved):
+  state, placed, step_fn = _begin(config, network, objective, train_set, total)
+  if saved.latest() is not None:
+    state = saved.restore(state)
+    recorder.drop_after(int(state.step))
+    print(f"continues from step {int(state.step)}")
+  plan = _plan(config, objective, total)
+  key = loop.place_key(_keys(config.seed)[1])
+  batch = loop.draw(train_set, plan, 0)
+  compiled = loop.compile_step(step_fn, placed, state, batch, key)
+  preflight.show(
+    preflight.describe(
+      config,
+      objective,
+      train_set,
+      state,
+      compiled,
+      str(recorder.workdir),
+      int(state.step),
+      total,
+    )
+  )
+  return loop.train(
+    state,
+    compiled,
+    train_set,
+    key=key,
+    plan=plan,
+    recorder=recorder,
+    checkpoints=saved,
+  )
+
+
+def _dry_run(config, network, objective, train_set, total, workdir) -> dict[str, str]:
+  """Says what the run would be; takes a few steps and writes nothing."""
+  state, placed, step_fn = _begin(config, network, objective, train_set, total)
+  plan = _plan(config, objective, total)
+  key = loop.place_key(_keys(config.seed)[1])
+  batch = loop.draw(train_set, plan, 0)
+  compiled = loop.compile_step(step_fn, placed, state, batch, key)
+  lines = preflight.describe(
+    config, objective, train_set, state, compiled, workdir, 0, total
+  )
+  lines["time"] = preflight.time_to_expect(state, compiled, train_set, key, plan)
+  preflight.show(lines)
+  return lines
+
+
+def _begin(config, network, objective: Objective, train_set, total):
+  """The state before the first step, where it lies, and the step."""
   devices = mesh.data_mesh()
   schedule = optim.build_schedule(config.optimizer, config.batch, total)
   tx = optim.build_optimizer(config.optimizer, schedule)
   momentum = None
   if config.method == "moco_v3":
     momentum = optim.target_momentum(config.target_momentum, total)
-  init_key, run_key = _keys(config.seed)
   state = states.init_state(
-    init_key,
+    _keys(config.seed)[0],
     network,
     objective,
     tx,
@@ -177,42 +236,32 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
       f"a time, as accum_steps={config.accum_steps} parts see them, not over the batch"
     )
   placed = spread.state_shardings(objective, devices)
-  state = hosts.place(state, placed)
-  if saved.latest() is not None:
-    state = saved.restore(state)
-    recorder.drop_after(int(state.step))
-    print(f"continues from step {int(state.step)}")
-  parts = Parts(config.accum_steps, devices.size)
   recipes = steps.Recipes(
     *build.build_recipes(config.views),
     *build.channel_statistics(config.data, train_set.images.shape),
   )
-  return loop.train(
-    state,
-    steps.make_step(network, objective, tx, recipes, momentum=momentum, parts=parts),
-    train_set,
-    placed=placed,
-    key=run_key,
-    seed=config.seed,
-    batch=config.batch,
+  step_fn = steps.make_step(
+    network,
+    objective,
+    tx,
+    recipes,
+    momentum=momentum,
+    parts=Parts(config.accum_steps, devices.size),
+    skip_bad=config.skip_bad_steps > 0,
+  )
+  return hosts.place(state, placed), placed, step_fn
+
+
+def _plan(config, objective: Objective, total: int) -> loop.Plan:
+  return loop.Plan(
     steps=total,
+    batch=config.batch,
+    seed=config.seed,
     log_every=config.log_every,
     save_every=config.save_every,
-    recorder=recorder,
-    checkpoints=saved,
+    save_minutes=config.save_minutes,
+    skip_bad_steps=config.skip_bad_steps,
     chance=objective.chance(config.batch),
-  )
-
-
-def _announce(config, objective, train_set, total):
-  negatives = objective.negatives(config.batch)
-  print(
-    f"{config.method} with {config.objective.name} on {train_set.name}: "
-    f"{len(train_set.labels):,} images of {train_set.images.shape[1:]}, "
-    f"encoder {config.encoder.name}, global batch {config.batch}, "
-    f"{'no' if negatives is None else f'{negatives:,}'} negatives an anchor, "
-    f"{config.epochs} epochs = {total:,} steps on {jax.device_count()} device(s)"
-    + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
   )
 
 
@@ -235,4 +284,9 @@ def _conclude(final, workdir):
 
 
 if __name__ == "__main__":
-  cli.launch(run, default_config="configs/pretrain.py")
+  cli.launch(
+    run,
+    default_config="configs/pretrain.py",
+    settings={"resume": "force: go on although the folder's run had another config"},
+    switches={"dry_run": "say what the run would be, and stop"},
+  )

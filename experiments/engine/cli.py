@@ -1,12 +1,13 @@
 """Flags, start-up and exit codes shared by all entry points.
 
-Exit codes: 0 done; 1 failed, with a sentence; 2 bad usage. A traceback is printed with
---debug only.
+Exit codes: 0 done; 1 failed, with a sentence; 2 bad usage; 75 stopped by a signal, and
+the same command goes on. A traceback is printed with --debug only.
 """
 
 import os
 import pathlib
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ def launch(
   *,
   default_config: str,
   settings: Mapping[str, str] | None = None,
+  switches: Mapping[str, str] | None = None,
   workdir_of: Callable[[ml_collections.ConfigDict], str] | None = None,
 ) -> None:
   """Parses the flags, calls `run(config, workdir)` and exits.
@@ -43,6 +45,7 @@ def launch(
     run: the entry point's function; what it returns is not printed.
     default_config: config file below the checkout, such as "configs/pretrain.py".
     settings: further flags, name -> help; each sets the config's key of its name.
+    switches: the same for flags without a value.
     workdir_of: config -> default of --workdir; runs/<command>/<preset> if None.
   """
   # The default is added to the command line rather than to the flag: overrides are
@@ -61,6 +64,9 @@ def launch(
   settings = {"data_dir": _DATA_DIR, **(settings or {})}
   values = {
     name: flags.DEFINE_string(name, "", text) for name, text in settings.items()
+  } | {
+    name: flags.DEFINE_bool(name, False, text)
+    for name, text in (switches or {}).items()
   }
 
   processes = _process_flags()
@@ -115,6 +121,7 @@ def _loaded(config) -> ml_collections.ConfigDict:
 def guard(main: Callable[[Sequence[str]], None]) -> None:
   """Runs an absl main whose errors become one sentence and an exit code."""
   flags.DEFINE_bool("debug", False, "show the traceback of an error")
+  signal.signal(signal.SIGTERM, _terminated)
 
   def guarded(argv):
     if not any(arg.startswith("--verbosity") for arg in sys.argv):
@@ -123,13 +130,18 @@ def guard(main: Callable[[Sequence[str]], None]) -> None:
     try:
       main(argv)
     except KeyboardInterrupt:
-      _leave("interrupted", 130)
+      _leave("interrupted; run the same command again to go on", 75)
     except Exception as error:
       if "--debug" in sys.argv or flags.FLAGS.debug:
         traceback.print_exc()
       _leave(sentence(error), getattr(error, "exit_code", 1))
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _terminated(number, frame):
+  """Where nothing is being trained there is nothing to save."""
+  raise errors.Stopped("terminated; run the same command again to go on")
 
 
 def sentence(error: BaseException) -> str:

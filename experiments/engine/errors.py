@@ -16,6 +16,12 @@ class UsageError(UserError):
   exit_code = 2
 
 
+class Stopped(UserError):
+  """A run that was asked to stop, and did so with everything saved; exit code 75."""
+
+  exit_code = 75
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
   """Returns ` (did you mean 'x'?)` for the known name nearest to `name`, or ``."""
   matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)

@@ -86,6 +86,14 @@ def wait(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
+def any_of(*flags: bool) -> tuple[bool, ...]:
+  """Each flag: does any process raise it? All processes must ask at the same place."""
+  if jax.process_count() == 1:
+    return flags
+  gathered = multihost_utils.process_allgather(np.array(flags))
+  return tuple(map(bool, gathered.any(axis=0)))
+
+
 def place(tree: Any, shardings: Any) -> Any:
   """Puts arrays that every process has on devices of all processes.
 

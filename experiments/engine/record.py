@@ -4,6 +4,8 @@ A run directory answers by itself what was run (config, command, versions, devic
 seed), how it went (one object a line: step, wall, name -> number) and how it ended.
 """
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import math
@@ -13,7 +15,7 @@ import platform
 import shlex
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import ml_collections
@@ -43,8 +45,9 @@ class Recorder:
     command: how to run it again; default this process's command line.
 
   Raises:
-    UsageError: the folder holds a run with another config.
-    UserError: the folder cannot be written.
+    UsageError: the folder holds a run with another config, and this one's key `resume`
+      is not "force".
+    UserError: the folder cannot be written, or another process is writing to it.
   """
 
   def __init__(
@@ -52,20 +55,29 @@ class Recorder:
   ):
     self.workdir = pathlib.Path(workdir)
     self._config = config_dict(config)
-    try:
-      self.workdir.mkdir(parents=True, exist_ok=True)
-      _refuse_other_config(self.workdir, self._config)
-      if hosts.first():
-        write_json(self.workdir / "run.json", describe(self._config, command))
-        drop_torn_line(self.workdir / "metrics.jsonl")
-      lines = self.workdir / "metrics.jsonl" if hosts.first() else os.devnull
-      self._metrics = open(lines, "a", encoding="utf-8")
-    except OSError as error:
-      raise errors.UserError(
-        f"cannot write to {self.workdir} ({error.strerror}); choose another --workdir"
-      ) from error
+    with contextlib.ExitStack() as opened:  # closes again what an error leaves open
+      try:
+        self._open(opened, command)
+      except OSError as error:
+        raise errors.UserError(
+          f"cannot write to {self.workdir} ({error.strerror}); choose another --workdir"
+        ) from error
+      self._files = opened.pop_all()
     self._start = time.time()
     self._board = _tensorboard(self.workdir) if hosts.first() else None
+
+  def _open(self, opened: contextlib.ExitStack, command: str | None) -> None:
+    self.workdir.mkdir(parents=True, exist_ok=True)
+    if hosts.first():
+      opened.enter_context(_locked(self.workdir))
+    if self._config.get("resume") != "force":
+      _refuse_other_config(self.workdir, self._config)
+    if hosts.first():
+      write_json(self.workdir / "run.json", describe(self._config, command))
+      drop_torn_line(self.workdir / "metrics.jsonl")
+    lines = self.workdir / "metrics.jsonl" if hosts.first() else os.devnull
+    self._metrics = open(lines, "a", encoding="utf-8")
+    opened.callback(lambda: self._metrics.close())
 
   def write(self, step: int, **metrics: Any) -> None:
     """Appends one line of metrics and flushes it; non-finite numbers become null."""
@@ -95,7 +107,7 @@ class Recorder:
 
   def close(self) -> None:
     """Closes the files."""
-    self._metrics.close()
+    self._files.close()
     if self._board is not None:
       self._board.close()
 
@@ -215,8 +227,8 @@ def _refuse_other_config(folder: pathlib.Path, config: dict) -> None:
     shown = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in keys[:4])
     more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
     raise errors.UsageError(
-      f"{folder} holds a run with another config ({shown}{more}); "
-      "choose another --workdir or delete that folder"
+      f"{folder} holds a run with another config ({shown}{more}); choose another "
+      "--workdir, delete that folder, or go on with the new config: --resume=force"
     )
 
 
@@ -231,9 +243,27 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+# Keys of a config that do not change a run's numbers.
+_INDIFFERENT = {"data_dir", "resume", "dry_run", "save_every", "save_minutes", "keep"}
+
+
 def _comparable(config: dict) -> dict:
   """The config without what does not change a run's numbers."""
-  return {k: v for k, v in json.loads(json.dumps(config)).items() if k != "data_dir"}
+  plain = json.loads(json.dumps(config))
+  return {k: v for k, v in plain.items() if k not in _INDIFFERENT}
+
+
+def _locked(folder: pathlib.Path) -> TextIO:
+  """Holds the folder until the file is closed or the process ends, however it ends."""
+  file = open(folder / "lock", "a", encoding="utf-8")
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    file.close()
+    raise errors.UserError(
+      f"another process is writing to {folder}; wait for it or choose another --workdir"
+    ) from error
+  return file
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """One training step as a pure function: views, embeddings, loss, update."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ def make_step(
   *,
   momentum: Callable[[jax.Array], jax.Array] | None = None,
   parts: Parts = WHOLE,
+  skip_bad: bool = False,
 ) -> Step:
   """Builds `step(state, batch, key) -> (state, metrics)`, to be jitted.
 
@@ -65,6 +67,8 @@ def make_step(
     recipes: augmentations.
     momentum: step -> decay of the target network, or None for no target (SimCLR).
     parts: how the batch is cut for the encoder; the loss is over all of it.
+    skip_bad: a step whose loss or gradient is not finite changes nothing but the
+      number of steps.
   """
 
   def embed(params, stats, target, batch, key):
@@ -106,7 +110,8 @@ def make_step(
       decay = momentum(state.step)
       average = target.ema(moved["params"], params["network"], decay)
       moved = {"params": average, "batch_stats": moved_stats}
-    metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    norm = optax.tree.norm(grads)
+    metrics |= {"loss": loss, "grad_norm": norm}
     new = TrainState(
       step=state.step + 1,
       params=params,
@@ -115,6 +120,12 @@ def make_step(
       opt_state=opt_state,
       objective=objective_state,
     )
+    if skip_bad:
+      fine = jnp.isfinite(loss) & jnp.isfinite(norm)
+      kept = dataclasses.replace(state, step=new.step)
+      new = jax.tree.map(
+        lambda after, before: jnp.where(fine, after, before), new, kept
+      )
     return new, metrics
 
   return step

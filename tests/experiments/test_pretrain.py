@@ -88,18 +88,17 @@ def test_the_same_config_gives_the_same_numbers(finished_run, tmp_path):
 
 def test_a_stopped_run_resumes_to_the_same_numbers(finished_run, tmp_path, monkeypatch):
   config, workdir, final = finished_run
-  original, calls = pretrain.loop._draw, []
+  original = pretrain.loop.draw
 
-  def killed(*args):
-    calls.append(args)
-    if len(calls) == 6:  # after the checkpoint of step 3
+  def killed(images, plan, step):
+    if step == 5:  # after the checkpoint of step 3
       raise KeyboardInterrupt
-    return original(*args)
+    return original(images, plan, step)
 
-  monkeypatch.setattr(pretrain.loop, "_draw", killed)
+  monkeypatch.setattr(pretrain.loop, "draw", killed)
   with pytest.raises(KeyboardInterrupt):
     pretrain.run(config, str(tmp_path))
-  monkeypatch.setattr(pretrain.loop, "_draw", original)
+  monkeypatch.setattr(pretrain.loop, "draw", original)
   resumed = pretrain.run(config, str(tmp_path))
   assert losses(tmp_path) == losses(workdir)
   for name in ("probe/top1", "probe/untrained_top1"):
