@@ -13,10 +13,10 @@ OFF_DIAGONAL = 0.05
 SIGMA = 0.5
 COUPLED = 7.0
 
-# Compiling takes most of the time of these tests, running the programs next to none.
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+# What users get; the tests themselves are compiled with little optimisation (conftest).
+AS_USERS = {"xla_backend_optimization_level": 3}
 if jax.__version_info__ < (0, 11):  # later ones have no such option
-  QUICK_COMPILE["xla_cpu_use_fusion_emitters"] = False
+  AS_USERS["xla_cpu_use_fusion_emitters"] = True
 
 
 class Inputs(NamedTuple):

@@ -1,5 +1,6 @@
 """Each command runs at its smallest preset, as a user would call it."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,8 +15,14 @@ STUDIES = ("quickstart", "bias_study", "batch_study")
 
 
 def command(*args):
+  # Compiled as for users, not as conftest has it for the tests.
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   return subprocess.run(
-    [sys.executable, "-m", *args], cwd=ROOT, capture_output=True, text=True
+    [sys.executable, "-m", *args],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
   )
 
 

@@ -32,7 +32,7 @@ def _value_and_grads(x, **how):
 @functools.cache
 def _program(**how):
   program = functools.partial(_value_and_grads, **how)
-  return jax.jit(program, compiler_options=losses.QUICK_COMPILE)
+  return jax.jit(program)
 
 
 def _equal(got, expected, tolerance):
@@ -126,7 +126,7 @@ def test_vmap_over_seeds_equals_one_at_a_time():
   parts = [losses.batch(n=9, seed=seed) for seed in range(3)]
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
   program = jax.vmap(functools.partial(_value_and_grads, block_size=4))
-  together = jax.jit(program, compiler_options=losses.QUICK_COMPILE)(stacked)
+  together = jax.jit(program)(stacked)
   for i, part in enumerate(parts):
     one = jax.tree.map(lambda leaf, i=i: leaf[i], together)
     _equal(one, _program()(part), 1e-5)
@@ -142,7 +142,8 @@ def test_vmap_of_the_gradient_through_unit_at_a_compiler_sensitive_size():
     loss = lambda a: jnp.mean(contrastive.info_nce(unit(a), unit(b), scale=9.0, **how))
     return jax.grad(loss)(a)
 
-  together = jax.jit(jax.vmap(functools.partial(grads, block_size=64)))(a, b)
+  program = jax.vmap(functools.partial(grads, block_size=64))
+  together = jax.jit(program, compiler_options=losses.AS_USERS)(a, b)
   for i in range(3):
     np.testing.assert_allclose(together[i], grads(a[i], b[i]), rtol=1e-4, atol=1e-7)
 
@@ -179,7 +180,8 @@ def test_memory_grows_with_the_batch_and_not_with_its_square(name):
       moved = x._replace(a=a, b=b, scale=scale, bias=scale, labels=jnp.arange(n) // 4)
       return jnp.mean(losses.LOSSES[name](moved, None, block_size=16))
 
-    lowered = jax.jit(jax.grad(mean, (0, 1, 2))).lower(x.a, x.b, x.scale)
+    program = jax.jit(jax.grad(mean, (0, 1, 2)), compiler_options=losses.AS_USERS)
+    lowered = program.lower(x.a, x.b, x.scale)
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
   small, large = temporary(8192), temporary(32768)

@@ -126,7 +126,7 @@ def _differentiated(forward, params, weight):
   return values, grads, states
 
 
-@functools.partial(jax.jit, compiler_options=losses.QUICK_COMPILE)
+@jax.jit
 def _plain(params, shard, state, held):
   forward = lambda p: _every(p, shard, state, held, None, {})
   return _differentiated(forward, params, shard.weight)
@@ -176,7 +176,7 @@ def test_shard_map_equals_one_device(devices, how):
     every, mesh=mesh, in_specs=(same, split, same, same), out_specs=(out, same)
   )
 
-  @functools.partial(jax.jit, compiler_options=losses.QUICK_COMPILE)
+  @jax.jit
   def program(params, shard, state, held):
     forward = lambda p: mapped(p, shard, state, held)
     return _differentiated(forward, params, shard.weight)
@@ -199,7 +199,7 @@ def test_pmap_with_averaged_gradients_equals_one_device(devices, how):
     in_axes=(None, 0, None, None),
     devices=jax.devices()[:devices],
   )
-  program = jax.jit(mapped, compiler_options=losses.QUICK_COMPILE)
+  program = jax.jit(mapped)
   shards = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), shard)
   values, grads, states = jax.device_get(program(params, shards, state, held))
   for leaf in jax.tree.leaves(states):

@@ -8,7 +8,7 @@ import scipy.stats
 
 from contrastive import encoders
 from contrastive.encoders import vit
-from contrastive.encoders.activations import gelu
+from contrastive.encoders.activations import gelu, quick_gelu
 
 KEY = jax.random.key(0)
 
@@ -54,8 +54,9 @@ SMALL = {
   "group": encoders.ResNet((1,), width=8, stem="large", num_groups=4),
   "class": encoders.ViT(patch=8, width=16, depth=2, heads=2),
   "mean": encoders.ViT(patch=8, width=16, depth=2, heads=2, pool="mean", remat=True),
+  "clip": vit.clip_vit_b32(patch=8, width=16, depth=2, heads=2),
 }
-WIDTHS = dict(zip(SMALL, (10, 16, 32, 8, 16, 16), strict=True))
+WIDTHS = dict(zip(SMALL, (10, 16, 32, 8, 16, 16, 16), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,10 @@ WIDTHS = dict(zip(SMALL, (10, 16, 32, 8, 16, 16), strict=True))
     (encoders.vit_tiny(), 224, 5_524_416 - 197 * 192),
     (encoders.vit_small(), 224, 21_665_664 - 197 * 384),
     (encoders.vit_base(), 224, 85_798_656 - 197 * 768),
+    # CLIP's towers: less the projection's 512 (768) columns, and patches have a bias.
+    (vit.clip_vit_b32(), 224, 87_849_216 - 768 * 512 + 768),
+    (vit.clip_vit_b16(), 224, 86_192_640 - 768 * 512 + 768),
+    (vit.clip_vit_l14(), 224, 303_966_208 - 1024 * 768 + 1024),
   ],
 )
 def test_published_parameter_counts(model, size, expected):
@@ -197,6 +202,24 @@ def test_vit_sees_where_patches_are():
   assert float(jnp.abs(difference).max()) > 1e-3
 
 
+def test_learned_positions_are_of_all_tokens_and_of_one_size_of_image():
+  """With the fixed positions written into them, they change nothing."""
+  for name, first in (("class", 1), ("mean", 0)):
+    fixed, images = SMALL[name], pictures()
+    learned = fixed.clone(positions="learned")
+    params = filled(fixed, images)["params"]
+    positions = np.zeros((first + 4, 16), np.float32)
+    positions[first:] = vit.sincos_positions(2, 2, 16)
+    same = {"params": params | {"positions": jnp.asarray(positions)}}
+    np.testing.assert_allclose(
+      evaluate(learned, same, images),
+      evaluate(fixed, {"params": params}, images),
+      atol=1e-6,
+    )
+    with pytest.raises(Exception, match=r"positions|shape"):
+      learned.apply(same, pictures(size=24))
+
+
 def test_vit_tokens_and_their_pooling():
   model, images = SMALL["class"], pictures(2)
   variables = filled(model, images)
@@ -266,6 +289,13 @@ def test_gelu_is_exact():
   np.testing.assert_allclose(np.asarray(gelu(half), float), exact, rtol=4e-3, atol=1e-6)
 
 
+def test_quick_gelu_is_near_gelu():
+  x = np.linspace(-8, 8, 401).astype(np.float32)
+  exact = x / (1 + np.exp(-1.702 * x.astype(np.float64)))
+  np.testing.assert_allclose(quick_gelu(x), exact, rtol=1e-5, atol=1e-6)
+  assert 0.01 < np.abs(quick_gelu(x) - gelu(x)).max() < 0.03
+
+
 def test_gelu_keeps_one_array_for_the_gradient():
   x = jnp.ones((4, 8))
   kept = jax.eval_shape(lambda x: jax.vjp(gelu, x)[1], x)
@@ -292,5 +322,9 @@ def test_errors_name_the_cure():
     init(SMALL["mean"], size=18)
   with pytest.raises(ValueError, match="'none', not 'max'"):
     init(encoders.ViT(pool="max"))
+  with pytest.raises(ValueError, match="'sincos' or 'learned', not 'rotary'"):
+    init(encoders.ViT(positions="rotary"))
+  with pytest.raises(ValueError, match="'gelu' or 'quick_gelu', not 'relu'"):
+    init(encoders.ViT(activation="relu"))
   with pytest.raises(ValueError, match="multiple of 4, not 18; try 20"):
     init(encoders.ViT(patch=8, width=18, heads=2))

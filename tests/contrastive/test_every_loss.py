@@ -30,7 +30,7 @@ def _value_and_grads(x, weight):
 
 
 # All objectives in one program: compiled once per shape and type.
-_compiled = jax.jit(_value_and_grads, compiler_options=losses.QUICK_COMPILE)
+_compiled = jax.jit(_value_and_grads)
 
 
 @functools.cache
@@ -171,7 +171,7 @@ def test_vmap_over_seeds_equals_one_at_a_time():
   def every(x):
     return {name: loss(x, None) for name, loss in losses.LOSSES.items()}
 
-  program = jax.jit(jax.vmap(every), compiler_options=losses.QUICK_COMPILE)
+  program = jax.jit(jax.vmap(every))
   together = program(stacked)
   for i in range(2):
     for name, (values, _) in _evaluate(seed=i).items():

@@ -1,0 +1,1 @@
+"""Runs of several seeds and configs side by side: `python -m experiments.compare`."""
