@@ -42,15 +42,16 @@ def main() -> None:
   parser.add_argument("--seed", type=int, default=0)
   args = parser.parse_args()
   chance = random.Random(args.seed)
-  with tempfile.TemporaryDirectory() as folder:
-    root = pathlib.Path(folder)
-    print("a run that nobody disturbs ...", flush=True)
-    start = time.monotonic()
-    _start(root / "whole").communicate()
-    length = time.monotonic() - start
-    lost = _kills(root, args.kills, length, chance)
-    wrong = _flips(root / "whole", root, args.flips, chance)
-  sys.exit(1 if lost or wrong else 0)
+  root = pathlib.Path(tempfile.mkdtemp())
+  print("a run that nobody disturbs ...", flush=True)
+  start = time.monotonic()
+  _start(root / "whole").communicate()
+  length = time.monotonic() - start
+  lost = _kills(root, args.kills, length, chance)
+  wrong = _flips(root / "whole", root, args.flips, chance)
+  if lost or wrong:
+    sys.exit(1)
+  shutil.rmtree(root)
 
 
 def _kills(root, kills, length, chance):
@@ -74,9 +75,15 @@ def _kills(root, kills, length, chance):
         print(f"LOST: exit code {process.returncode}: {text[-500:]}")
         lost += 1
         break
-    same = _results(workdir) == _results(root / "whole")
+    pairs = zip(_results(workdir), _results(root / "whole"), strict=False)
+    differ = [
+      f"{found} instead of {expected}" for found, expected in pairs if found != expected
+    ]
+    same = not differ and len(_results(workdir)) == len(_results(root / "whole"))
     lost += not same
     print(f"run {runs}: {done} kills so far, {'same' if same else 'OTHER'} numbers")
+    if not same:
+      print(f"  {len(differ)} lines, first {differ[:1]}; the folder stays: {workdir}")
   print(f"{done} kills in {runs} runs, exit codes {codes}: {lost} lost", flush=True)
   return lost
 
@@ -92,11 +99,11 @@ def _start(workdir):
 
 
 def _results(workdir):
-  """Metrics and summary without what the clock says."""
+  """Lines of metrics, and the summary, without what the clock says."""
   lines = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
   summary = json.loads((workdir / "summary.json").read_text())
   plain = lambda d: {k: v for k, v in d.items() if k != "wall" and "minutes" not in k}
-  return json.dumps([plain(x) for x in [*lines, summary]])
+  return [json.dumps(plain(x)) for x in [*lines, summary]]
 
 
 def _flips(run, root, flips, chance):

@@ -59,6 +59,12 @@ def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
   return config
 
 
+def sweep() -> list[dict]:
+  """Points of `experiments.sweep`: seeds outermost, so that a stop leaves balance."""
+  names = ("info_nce", "decoupled", "augmented")
+  return [{"objective.name": name, "seed": s} for s in range(5) for name in names]
+
+
 def _base():
   c = ml_collections.ConfigDict()
   c.seed = 0
@@ -78,6 +84,7 @@ def _base():
   c.keep = 2  # latest checkpoints that stay, beside the one with the lowest loss
   c.skip_bad_steps = 0  # steps without a finite gradient that may be left out, in all
   c.resume = ""  # force: go on in a folder that holds a run of another config
+  c.init_from = ""  # FILE.safetensors: an export of ours, or a tower of CLIP
   c.dry_run = False  # say what the run would be, and stop
   # The encoder sees a batch in so many parts; the loss and its gradient are those of
   # the whole batch. BatchNorm's statistics are then those of a part.

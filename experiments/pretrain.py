@@ -154,9 +154,8 @@ def _initial_variables(config, network: build.Network, train_set) -> Any:
 
   A continued run no longer has them: its state comes from a checkpoint.
   """
-  shape = (2, *train_set.images.shape[1:])
-  init_key, _ = _keys(config.seed)
-  return network.init(init_key, jnp.zeros(shape), train=False)
+  shape = train_set.images.shape[1:]
+  return states.init_variables(_keys(config.seed)[0], network, shape, config.init_from)
 
 
 def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
@@ -169,8 +168,8 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
   state, placed, step_fn = _begin(config, network, objective, train_set, total)
   if saved.latest() is not None:
     state = saved.restore(state)
-    recorder.drop_after(int(state.step))
     print(f"continues from step {int(state.step)}")
+  recorder.drop_after(int(state.step))  # also of a run killed before its first save
   plan = _plan(config, objective, total)
   key = loop.place_key(_keys(config.seed)[1])
   batch = loop.draw(train_set, plan, 0)
@@ -229,6 +228,7 @@ def _begin(config, network, objective: Objective, train_set, total):
     image_shape=train_set.images.shape[1:],
     examples=len(train_set.labels),
     with_target=momentum is not None,
+    init_from=config.init_from,
   )
   if config.accum_steps > 1 and state.batch_stats:
     print(
@@ -287,6 +287,9 @@ if __name__ == "__main__":
   cli.launch(
     run,
     default_config="configs/pretrain.py",
-    settings={"resume": "force: go on although the folder's run had another config"},
+    settings={
+      "resume": "force: go on although the folder's run had another config",
+      "init_from": "FILE.safetensors of weights that the network starts from",
+    },
     switches={"dry_run": "say what the run would be, and stop"},
   )

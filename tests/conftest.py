@@ -4,8 +4,8 @@ import os
 
 import jax
 
-# Compiling takes most of the time of the tests: let XLA optimise little. Programs are not
-# kept between runs: those of several CPU devices must not be (engine/cli.py).
+# Compiling takes most of the time of the tests: let XLA optimise little. Programs are
+# not kept between runs: those of several CPU devices must not be (engine/cli.py).
 if "XLA_FLAGS" not in os.environ:
   quick = "--xla_backend_optimization_level=0"
   if jax.__version_info__ < (0, 11):  # later ones have no such option

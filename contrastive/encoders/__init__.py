@@ -14,7 +14,16 @@ from contrastive.encoders.resnet import (
   resnet50,
   resnet_tiny,
 )
-from contrastive.encoders.vit import ViT, vit_base, vit_micro, vit_small, vit_tiny
+from contrastive.encoders.vit import (
+  ViT,
+  clip_vit_b16,
+  clip_vit_b32,
+  clip_vit_l14,
+  vit_base,
+  vit_micro,
+  vit_small,
+  vit_tiny,
+)
 
 __all__ = [
   "MLP",
@@ -22,6 +31,9 @@ __all__ = [
   "Bottleneck",
   "ResNet",
   "ViT",
+  "clip_vit_b16",
+  "clip_vit_b32",
+  "clip_vit_l14",
   "resnet18",
   "resnet34",
   "resnet50",

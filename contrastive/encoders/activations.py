@@ -27,6 +27,11 @@ def _gelu_jvp(primals, tangents):
   return gelu(x), dx * slope.astype(x.dtype)
 
 
+def quick_gelu(x: jax.Array) -> jax.Array:
+  """`x sigmoid(1.702 x)`, the approximation of GELU that OpenAI's CLIP uses."""
+  return x * jax.nn.sigmoid(1.702 * x)
+
+
 def _wide(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 

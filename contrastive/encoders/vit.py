@@ -1,8 +1,9 @@
-"""Vision transformers (Dosovitskiy et al. 2021) as trained by MoCo-v3.
+"""Vision transformers (Dosovitskiy et al. 2021) as trained by MoCo-v3, and CLIP's.
 
 Pre-norm blocks, fixed two-dimensional sine-cosine positions, Xavier-uniform kernels,
 LayerNorm with eps 1e-6. The blocks are one scanned module: the time to compile does not
-grow with the depth, and parameters carry a leading axis of layers.
+grow with the depth, and parameters carry a leading axis of layers. CLIP's image tower
+(Radford et al. 2021) differs in four options, which `clip_vit_*` set.
 """
 
 from typing import Any
@@ -12,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from contrastive.encoders.activations import gelu
+from contrastive.encoders.activations import gelu, quick_gelu
+
+_ACTIVATIONS: dict[str, Any] = {"gelu": gelu, "quick_gelu": quick_gelu}
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
@@ -41,20 +44,22 @@ class Block(nn.Module):
 
   heads: int
   mlp_ratio: float
+  activation: str
+  epsilon: float
   dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
     """Maps tokens [n, t, width] to the same shape."""
-    width = x.shape[-1]
+    width, act = x.shape[-1], _ACTIVATIONS[self.activation]
     init = nn.initializers.xavier_uniform()
-    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+    y = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)(x)
     x = x + nn.MultiHeadDotProductAttention(
       self.heads, dtype=self.dtype, kernel_init=init, force_fp32_for_softmax=True
     )(y)
-    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+    y = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)(x)
     y = nn.Dense(int(width * self.mlp_ratio), dtype=self.dtype, kernel_init=init)(y)
-    y = nn.Dense(width, dtype=self.dtype, kernel_init=init)(gelu(y))
+    y = nn.Dense(width, dtype=self.dtype, kernel_init=init)(act(y))
     return x + y, None
 
 
@@ -69,6 +74,11 @@ class ViT(nn.Module):
     mlp_ratio: hidden width of a block's perceptron over width.
     pool: "class" (a class token's output), "mean" (of the patches' outputs, without a
       class token) or "none" (all tokens [n, t, d], the class token first).
+    positions: "sincos" (fixed, of the patches) or "learned" (of all tokens, drawn as
+      BERT's; they fit images of one size).
+    input_norm: normalises the tokens before the first block.
+    activation: "gelu" (exact) or "quick_gelu".
+    epsilon: of every LayerNorm.
     frozen_patches: keeps the random patch projection as it was initialised, which
       steadies training (Chen, Xie & He 2021). Its gradient is then zero: leave it out
       of the weight decay as well.
@@ -84,6 +94,10 @@ class ViT(nn.Module):
   heads: int = 12
   mlp_ratio: float = 4.0
   pool: str = "class"
+  positions: str = "sincos"
+  input_norm: bool = False
+  activation: str = "gelu"
+  epsilon: float = 1e-6
   frozen_patches: bool = False
   remat: bool = False
   unroll: int = 1
@@ -101,12 +115,14 @@ class ViT(nn.Module):
       [n, d], or [n, t, d] with pool "none".
 
     Raises:
-      ValueError: for an unknown pool or an image that patches do not tile.
+      ValueError: for an unknown pool, kind of positions or activation, or an image
+        that patches do not tile.
     """
     del train
-    if self.pool not in ("class", "mean", "none"):
-      raise ValueError(f"a ViT's pool is 'class', 'mean' or 'none', not {self.pool!r}.")
+    self._check()
     x = self._tokens(images)
+    if self.input_norm:
+      x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="input_norm")(x)
     block = nn.remat(Block, prevent_cse=False) if self.remat else Block
     layers = nn.scan(
       block,
@@ -114,13 +130,30 @@ class ViT(nn.Module):
       split_rngs={"params": True},
       length=self.depth,
       unroll=self.unroll,
-    )(self.heads, self.mlp_ratio, self.dtype, name="blocks")
+    )(
+      self.heads,
+      self.mlp_ratio,
+      self.activation,
+      self.epsilon,
+      self.dtype,
+      name="blocks",
+    )
     x, _ = layers(x, None)
-    x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+    x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
     x = x.astype(jnp.float32)
     if self.pool == "none":
       return x
     return x[:, 0] if self.pool == "class" else jnp.mean(x, axis=1)
+
+  def _check(self) -> None:
+    for name, known in (
+      ("pool", ("class", "mean", "none")),
+      ("positions", ("sincos", "learned")),
+      ("activation", tuple(_ACTIVATIONS)),
+    ):
+      if getattr(self, name) not in known:
+        listed = " or ".join(", ".join(map(repr, known)).rsplit(", ", 1))
+        raise ValueError(f"a ViT's {name} is {listed}, not {getattr(self, name)!r}.")
 
   def _tokens(self, images: jax.Array) -> jax.Array:
     """Patches with their positions, [n, t, width], after the class token if any."""
@@ -143,13 +176,20 @@ class ViT(nn.Module):
     )(images)
     if self.frozen_patches:
       x = jax.lax.stop_gradient(x)
-    positions = sincos_positions(x.shape[1], x.shape[2], self.width)
-    x = x.reshape(n, -1, self.width) + jnp.asarray(positions, self.dtype)[None]
-    if self.pool == "mean":
-      return x
-    token = self.param("class", nn.initializers.normal(1e-6), (1, 1, self.width))
-    token = jnp.broadcast_to(token, (n, 1, self.width)).astype(self.dtype)
-    return jnp.concatenate([token, x], axis=1)
+    rows, columns = x.shape[1:3]
+    x = x.reshape(n, -1, self.width)
+    if self.positions == "sincos":
+      fixed = sincos_positions(rows, columns, self.width)
+      x = x + jnp.asarray(fixed, self.dtype)[None]
+    if self.pool != "mean":
+      token = self.param("class", nn.initializers.normal(1e-6), (1, 1, self.width))
+      token = jnp.broadcast_to(token, (n, 1, self.width)).astype(self.dtype)
+      x = jnp.concatenate([token, x], axis=1)
+    if self.positions == "learned":
+      init = nn.initializers.truncated_normal(0.02)
+      learned = self.param("positions", init, x.shape[1:])
+      x = x + learned.astype(self.dtype)[None]
+    return x
 
 
 def _symmetric_uniform(limit: float) -> nn.initializers.Initializer:
@@ -178,3 +218,27 @@ def vit_small(**options) -> ViT:
 def vit_base(**options) -> ViT:
   """ViT-B: width 768, depth 12, 12 heads."""
   return ViT(**{"width": 768, "heads": 12, **options})
+
+
+def _clip_vit(**options) -> ViT:
+  clip = {"positions": "learned", "input_norm": True, "epsilon": 1e-5}
+  return ViT(**{**clip, "activation": "quick_gelu", **options})
+
+
+def clip_vit_b32(**options) -> ViT:
+  """CLIP's ViT-B/32 image tower without its projection: 768 features.
+
+  As OpenAI's weights want it; most others want `activation="gelu"`.
+  """
+  return _clip_vit(**{"patch": 32, "width": 768, "depth": 12, "heads": 12, **options})
+
+
+def clip_vit_b16(**options) -> ViT:
+  """CLIP's ViT-B/16; see `clip_vit_b32`."""
+  return clip_vit_b32(**{"patch": 16, **options})
+
+
+def clip_vit_l14(**options) -> ViT:
+  """CLIP's ViT-L/14: 1024 features; see `clip_vit_b32`."""
+  sizes = {"patch": 14, "width": 1024, "depth": 24, "heads": 16}
+  return _clip_vit(**{**sizes, **options})

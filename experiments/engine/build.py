@@ -22,6 +22,9 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
   "vit_tiny": vit.vit_tiny,
   "vit_small": vit.vit_small,
   "vit_base": vit.vit_base,
+  "clip_vit_b32": vit.clip_vit_b32,
+  "clip_vit_b16": vit.clip_vit_b16,
+  "clip_vit_l14": vit.clip_vit_l14,
 }
 
 

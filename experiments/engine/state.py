@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.engine import importing
 from experiments.engine.build import Network
 from experiments.engine.objective import Objective
 
@@ -32,6 +33,27 @@ class TrainState:
   objective: Any
 
 
+def init_variables(
+  key: jax.Array,
+  network: Network,
+  image_shape: tuple[int, int, int],
+  init_from: str = "",
+) -> dict[str, Any]:
+  """Variables of a network before training: {"params", "batch_stats"}.
+
+  Args:
+    key: typed key of the initialisation.
+    network: encoder with heads.
+    image_shape: (h, w, c) of a view.
+    init_from: weights to start from (see `importing.init_from`), or "".
+  """
+  variables = network.init(key, jnp.zeros((2, *image_shape)), train=False)
+  params, stats = variables["params"], variables.get("batch_stats", {})
+  if init_from:
+    params, stats = importing.init_from(params, stats, init_from)
+  return {"params": params, "batch_stats": stats}
+
+
 def init_state(
   key: jax.Array,
   network: Network,
@@ -41,6 +63,7 @@ def init_state(
   image_shape: tuple[int, int, int],
   examples: int,
   with_target: bool,
+  init_from: str = "",
 ) -> TrainState:
   """State of a run before its first step.
 
@@ -52,10 +75,11 @@ def init_state(
     image_shape: (h, w, c) of a view.
     examples: size of the training set, for per-anchor state.
     with_target: keep a momentum copy of the network.
+    init_from: weights that the network starts from, or "".
   """
-  variables = network.init(key, jnp.zeros((2, *image_shape)), train=False)
+  variables = init_variables(key, network, image_shape, init_from)
   params = {"network": variables["params"], "objective": objective.params}
-  stats = variables.get("batch_stats", {})
+  stats = variables["batch_stats"]
   width = network.projection_width
   target = {}
   if with_target:

@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,6 +67,36 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   summaries = (record.read_json(d / "summary.json") for d in (tmp_path, whole))
   first, second = ({k: v for k, v in s.items() if "min" not in k} for s in summaries)
   assert first == second
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(
+  whole, tmp_path, monkeypatch
+):
+  class Killed(Exception):
+    pass
+
+  def kill():
+    raise Killed
+
+  with monkeypatch.context() as patch:
+    at_step(patch, 3, kill)
+    with pytest.raises(Killed):
+      pretrain.run(config(), str(tmp_path))
+  assert len(lines(tmp_path)) == 2 and not list((tmp_path / "checkpoints").iterdir())
+  pretrain.run(config(), str(tmp_path))
+  assert lines(tmp_path) == lines(whole)
+
+
+def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    at_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(errors.Stopped):
+      pretrain.run(config(), str(tmp_path))
+  two = jax.devices()[:2]
+  monkeypatch.setattr(pretrain.mesh.jax, "devices", lambda *args: two)
+  pretrain.run(config(), str(tmp_path))
+  # Sums are taken in another order: the rest agrees to rounding, which training grows.
+  np.testing.assert_allclose(losses(tmp_path), losses(whole), rtol=1e-4)
 
 
 def test_checkpoints_by_the_clock(tmp_path, monkeypatch):

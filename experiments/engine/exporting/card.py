@@ -1,0 +1,160 @@
+"""MODEL_CARD.md: what an exported model is, what it scored, how to load it."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.engine import record
+from experiments.engine.datasets import builders, embedded
+from experiments.engine.datasets.builders import folders
+from experiments.engine.exporting import programs
+from experiments.engine.reporting import report
+
+_EMBEDDED_LICENCES = {
+  "scenes": "procedural, drawn by this repository (Apache-2.0)",
+  "scenes_hard": "procedural, drawn by this repository (Apache-2.0)",
+  "digits": "scikit-learn's `load_digits`, from the UCI repository",
+}
+
+
+class Subject(NamedTuple):
+  """What is exported.
+
+  Attributes:
+    config: of the run.
+    about: contents of run.json.
+    summary: contents of summary.json, or {} for a run that is not finished.
+    step: of the checkpoint.
+    part: "encoder" or "network".
+    variables: {"params", "batch_stats"} of the whole network.
+    images: uint8 [n, h, w, c] of the test split.
+    licence: of the data set.
+  """
+
+  config: ml_collections.ConfigDict
+  about: dict[str, Any]
+  summary: dict[str, Any]
+  step: int
+  part: str
+  variables: dict[str, Any]
+  images: np.ndarray
+  licence: str
+
+
+def data_licence(name: str, data_dir: str = "") -> str:
+  """The licence of a data set as far as the repository knows it."""
+  if name in embedded.NAMES:
+    return _EMBEDDED_LICENCES[name]
+  prepared = folders.find_prepared(name, data_dir)
+  provenance = folders.read_provenance(prepared) if prepared else {}
+  if provenance.get("licence"):
+    return provenance["licence"]
+  if name in builders.RECIPES:
+    return builders.RECIPES[name].licence
+  return "not known to this repository"
+
+
+def model_card(subject: Subject, differences: dict[str, float]) -> str:
+  """The card as Markdown.
+
+  Args:
+    subject: what it describes.
+    differences: per exported file, what the parity check measured.
+  """
+  config = subject.config
+  parts = [
+    f"# {config.encoder.name} trained by {config.method} with "
+    f"{config.objective.name} on {config.data.name}",
+    "## What it is",
+    report.markdown_table(["", ""], _facts(subject)),
+    "## Results",
+    _results(subject.summary),
+    "## Files",
+    report.markdown_table(
+      ["file", "largest difference from the live model, relative"],
+      [[f"`{name}`", f"{value:.1e}"] for name, value in differences.items()],
+    ),
+    "Each file was read back in a fresh process and run on images of the test split.",
+    *(_usage(name, subject) for name in differences),
+    "## Versions",
+    ", ".join(f"{k} {v}" for k, v in subject.about.get("versions", {}).items()),
+    "## Config",
+    f"```json\n{json.dumps(record.config_dict(config), indent=1)}\n```",
+  ]
+  return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _facts(subject: Subject) -> list[list[str]]:
+  config, shape = subject.config, subject.images.shape[1:]
+  params = programs.select_part(subject.variables, subject.part)["params"]
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  heads = " with its heads" if subject.part == "network" else ""
+  return [
+    ["model", f"{config.encoder.name}{heads}, {count:,} parameters"],
+    ["objective", config.objective.name],
+    ["data set", f"{config.data.name}, split `{config.data.train}`"],
+    ["licence of the data", subject.licence],
+    ["input", f"uint8 images [n, {', '.join(map(str, shape))}], not normalised"],
+    ["output", _output(subject.part)],
+    ["seed", str(config.seed)],
+    ["step", f"{subject.step:,} ({config.epochs} epochs, batch {config.batch})"],
+    ["command", f"`{subject.about.get('command', 'not recorded')}`"],
+  ]
+
+
+def _output(part: str) -> str:
+  if part == "encoder":
+    return "features, float32 [n, f]"
+  return "a dict of `features` [n, f], `projection` [n, d] and `query` [n, d]"
+
+
+def _results(summary: dict[str, Any]) -> str:
+  if not summary:
+    return "The run was not finished when it was exported: no summary.json."
+  rows = [
+    [name, f"{value:.4g}"]
+    for name, value in sorted(summary.items())
+    if isinstance(value, int | float)
+  ]
+  return report.markdown_table(["metric", "value"], rows)
+
+
+def _usage(name: str, subject: Subject) -> str:
+  shape = ", ".join(map(str, subject.images.shape[1:]))
+  if pathlib.PurePath(name).suffix == ".stablehlo":
+    return f"""### `{name}`
+
+Needs jax only, on CPU, GPU (CUDA) or TPU, with a batch of any size. `sha256sum -c
+{name}.sha256` checks the file. jax reads programs for some months after they
+were written: keep the safetensors file too.
+
+```python
+import pathlib
+import jax
+import numpy as np
+
+encoder = jax.export.deserialize(bytearray(pathlib.Path("{name}").read_bytes()))
+images = np.zeros((2, {shape}), np.uint8)
+outputs = encoder.call(images)
+```"""
+  return f"""### `{name}`
+
+Parameters and batch statistics by name; the config and the versions are its metadata.
+From a checkout of the repository, with the digest checked and the normalisation done:
+
+```python
+import pathlib
+import numpy as np
+from experiments.engine.exporting import parity, weights
+
+variables, metadata = weights.load_weights("{name}")
+encode = parity.load_encoder(pathlib.Path("{name}"))
+images = np.zeros((2, {shape}), np.uint8)
+outputs = encode(images)
+```
+
+Anywhere else, `safetensors.numpy.load_file("{name}")` gives the arrays by name."""
