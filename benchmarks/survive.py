@@ -72,9 +72,7 @@ def _kills(root, kills, length, chance):
       if process.returncode == 0:
         break
       if process.returncode not in (75, -signal.SIGKILL):
-        print(f"LOST: exit code {process.returncode}: {text[-500:]}")
-        lost += 1
-        break
+        sys.exit(f"LOST in {workdir}: exit code {process.returncode}: {text[-500:]}")
     pairs = zip(_results(workdir), _results(root / "whole"), strict=False)
     differ = [
       f"{found} instead of {expected}" for found, expected in pairs if found != expected
