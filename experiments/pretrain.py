@@ -26,12 +26,10 @@ from experiments.engine import (
   mesh,
   preflight,
   record,
+  session,
   spread,
 )
-from experiments.engine import optimizer as optim
 from experiments.engine import state as states
-from experiments.engine import step as steps
-from experiments.engine.accumulate import Parts
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.evaluation import evaluate, tables
 from experiments.engine.objective import Objective
@@ -155,43 +153,29 @@ def _initial_variables(config, network: build.Network, train_set) -> Any:
   A continued run no longer has them: its state comes from a checkpoint.
   """
   shape = train_set.images.shape[1:]
-  return states.init_variables(_keys(config.seed)[0], network, shape, config.init_from)
-
-
-def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
-  """Keys of the initialisation and of the run."""
-  init_key, run_key = jax.random.split(jax.random.key(seed))
-  return init_key, run_key
+  return states.init_variables(
+    session.keys(config.seed)[0], network, shape, config.init_from
+  )
 
 
 def _train(config, network, objective: Objective, train_set, total, recorder, saved):
-  state, placed, step_fn = _begin(config, network, objective, train_set, total)
+  begun = session.begin(config, network, objective, train_set, total)
+  state = begun.state
   if saved.latest() is not None:
     state = saved.restore(state)
     print(f"continues from step {int(state.step)}")
   recorder.drop_after(int(state.step))  # also of a run killed before its first save
-  plan = _plan(config, objective, total)
-  key = loop.place_key(_keys(config.seed)[1])
-  batch = loop.draw(train_set, plan, 0)
-  compiled = loop.compile_step(step_fn, placed, state, batch, key)
   preflight.show(
     preflight.describe(
-      config,
-      objective,
-      train_set,
-      state,
-      compiled,
-      str(recorder.workdir),
-      int(state.step),
-      total,
+      config, objective, train_set, state, begun.compiled, str(recorder.workdir), total
     )
   )
   return loop.train(
     state,
-    compiled,
+    begun.compiled,
     train_set,
-    key=key,
-    plan=plan,
+    key=begun.key,
+    plan=begun.plan,
     recorder=recorder,
     checkpoints=saved,
   )
@@ -199,70 +183,15 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
 
 def _dry_run(config, network, objective, train_set, total, workdir) -> dict[str, str]:
   """Says what the run would be; takes a few steps and writes nothing."""
-  state, placed, step_fn = _begin(config, network, objective, train_set, total)
-  plan = _plan(config, objective, total)
-  key = loop.place_key(_keys(config.seed)[1])
-  batch = loop.draw(train_set, plan, 0)
-  compiled = loop.compile_step(step_fn, placed, state, batch, key)
+  state, compiled, key, plan = session.begin(
+    config, network, objective, train_set, total
+  )
   lines = preflight.describe(
-    config, objective, train_set, state, compiled, workdir, 0, total
+    config, objective, train_set, state, compiled, workdir, total
   )
   lines["time"] = preflight.time_to_expect(state, compiled, train_set, key, plan)
   preflight.show(lines)
   return lines
-
-
-def _begin(config, network, objective: Objective, train_set, total):
-  """The state before the first step, where it lies, and the step."""
-  devices = mesh.data_mesh()
-  schedule = optim.build_schedule(config.optimizer, config.batch, total)
-  tx = optim.build_optimizer(config.optimizer, schedule)
-  momentum = None
-  if config.method == "moco_v3":
-    momentum = optim.target_momentum(config.target_momentum, total)
-  state = states.init_state(
-    _keys(config.seed)[0],
-    network,
-    objective,
-    tx,
-    image_shape=train_set.images.shape[1:],
-    examples=len(train_set.labels),
-    with_target=momentum is not None,
-    init_from=config.init_from,
-  )
-  if config.accum_steps > 1 and state.batch_stats:
-    print(
-      f"note: BatchNorm normalises over {config.batch // config.accum_steps} images at "
-      f"a time, as accum_steps={config.accum_steps} parts see them, not over the batch"
-    )
-  placed = spread.state_shardings(objective, devices)
-  recipes = steps.Recipes(
-    *build.build_recipes(config.views),
-    *build.channel_statistics(config.data, train_set.images.shape),
-  )
-  step_fn = steps.make_step(
-    network,
-    objective,
-    tx,
-    recipes,
-    momentum=momentum,
-    parts=Parts(config.accum_steps, devices.size),
-    skip_bad=config.skip_bad_steps > 0,
-  )
-  return hosts.place(state, placed), placed, step_fn
-
-
-def _plan(config, objective: Objective, total: int) -> loop.Plan:
-  return loop.Plan(
-    steps=total,
-    batch=config.batch,
-    seed=config.seed,
-    log_every=config.log_every,
-    save_every=config.save_every,
-    save_minutes=config.save_minutes,
-    skip_bad_steps=config.skip_bad_steps,
-    chance=objective.chance(config.batch),
-  )
 
 
 def _last_metrics(recorder: record.Recorder) -> dict[str, Any]:

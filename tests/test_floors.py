@@ -97,6 +97,7 @@ def test_no_public_function_bears_the_name_of_a_module():
   wrong = [
     f"{name_of(path)}: {node.name}"
     for path in CODE
+    if path.parent.name != "configs"  # nobody imports their functions by name
     for node in ast.parse(path.read_text()).body
     if isinstance(node, ast.FunctionDef) and node.name in modules
   ]

@@ -21,7 +21,6 @@ def describe(
   state: Any,
   compiled: Any,
   workdir: str,
-  first: int,
   total: int,
 ) -> dict[str, str]:
   """What is trained, on what and where, as name -> text.
@@ -30,13 +29,12 @@ def describe(
     config: of the run.
     objective: as built.
     images: training set.
-    state: training state.
+    state: training state, perhaps of a run that goes on.
     compiled: the compiled step; its memory is what the compiler planned.
     workdir: folder of the run.
-    first: steps that are done.
     total: steps of the whole run.
   """
-  network = state.params["network"]
+  network, first = state.params["network"], int(state.step)
   negatives, chance = objective.negatives(config.batch), objective.chance(config.batch)
   return {
     "training": f"{config.method} with {config.objective.name}, encoder "

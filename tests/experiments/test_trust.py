@@ -11,6 +11,7 @@ import pytest
 
 from experiments import pretrain
 from experiments.engine import errors, record
+from experiments.engine import step as steps
 from tests.experiments.test_pretrain import losses, small_config
 
 
@@ -93,7 +94,7 @@ def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypat
     with pytest.raises(errors.Stopped):
       pretrain.run(config(), str(tmp_path))
   two = jax.devices()[:2]
-  monkeypatch.setattr(pretrain.mesh.jax, "devices", lambda *args: two)
+  monkeypatch.setattr(jax, "devices", lambda *args: two)
   pretrain.run(config(), str(tmp_path))
   # Sums are taken in another order: the rest agrees to rounding, which training grows.
   np.testing.assert_allclose(losses(tmp_path), losses(whole), rtol=1e-4)
@@ -147,7 +148,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(tmp_path, capsys):
 
 def poisoned(monkeypatch, step):
   """Makes the pixels of one step's views NaN; a label carries the news into the jit."""
-  original, augmented = pretrain.loop.draw, pretrain.steps._augmented
+  original, augmented = pretrain.loop.draw, steps._augmented
 
   def draw(images, plan, number):
     batch = original(images, plan, number)
@@ -158,7 +159,7 @@ def poisoned(monkeypatch, step):
     return jnp.where(jnp.any(batch.labels == -7), jnp.nan, views)
 
   monkeypatch.setattr(pretrain.loop, "draw", draw)
-  monkeypatch.setattr(pretrain.steps, "_augmented", spoilt)
+  monkeypatch.setattr(steps, "_augmented", spoilt)
 
 
 def test_a_bad_step_is_named_with_its_examples(tmp_path, monkeypatch):
