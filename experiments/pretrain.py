@@ -25,6 +25,7 @@ from experiments.engine import (
   loop,
   mesh,
   preflight,
+  ranges,
   record,
   session,
   spread,
@@ -47,6 +48,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   Returns:
     The contents of summary.json: final loss, probe, diagnostics.
   """
+  ranges.check(config)
   done = record.finished(workdir, config)
   if done is not None:
     print(f"{workdir} is complete; summary.json has its numbers")
