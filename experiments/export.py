@@ -25,8 +25,7 @@ from absl import flags
 
 from contrastive import views
 from experiments import probe
-from experiments.engine import build, cli, data, errors, record
-from experiments.engine.checkpoint import Checkpoints
+from experiments.engine import build, cli, data, errors, files, record
 from experiments.engine.exporting import card, parity, programs, weights
 
 FORMATS = ("safetensors", "stablehlo")
@@ -64,11 +63,11 @@ def run(
   target = pathlib.Path(out or pathlib.Path(folder) / "export")
   with _staging(target) as name:
     stage = pathlib.Path(name)
-    files = _write_files(subject, formats, stage)
-    differences = _check_files(subject, files, stage, target)
+    exported = _write_files(subject, formats, stage)
+    differences = _check_files(subject, exported, stage, target)
     page = card.model_card(subject, differences)
-    weights.write_file(stage / "MODEL_CARD.md", page.encode())
-    _move(stage, target, [*files, "MODEL_CARD.md"])
+    files.write(stage / "MODEL_CARD.md", page.encode(), "--out")
+    _move(stage, target, [*exported, "MODEL_CARD.md"])
   for file, difference in differences.items():
     print(f"{file}: differs from the live model by {difference:.1e}, relative")
   print(f"-> {target}/MODEL_CARD.md")
@@ -95,18 +94,13 @@ def _read_run(folder: str, part: str, data_dir: str) -> card.Subject:
     raise errors.UserError(
       f"no checkpoint under {path}; train first: python -m experiments.pretrain"
     )
-  with Checkpoints(folder) as checkpoints:
-    saved = checkpoints.restore_tree()
-  variables = {
-    "params": saved["params"]["network"],
-    "batch_stats": saved.get("batch_stats") or {},
-  }
+  variables, step = probe.trained_variables(folder)
   finished = (path / "summary.json").exists()
   return card.Subject(
     config=config,
     about=record.read_json(path / "run.json"),
     summary=record.read_json(path / "summary.json") if finished else {},
-    step=int(saved["step"]),
+    step=step,
     part=part,
     variables=variables,
     images=_test_images(config.data, data_dir),
@@ -169,13 +163,13 @@ def _metadata(subject: card.Subject) -> dict[str, str]:
 
 
 def _check_files(
-  subject: card.Subject, files: list[str], stage: pathlib.Path, target: pathlib.Path
+  subject: card.Subject, names: list[str], stage: pathlib.Path, target: pathlib.Path
 ) -> dict[str, float]:
   """Compares the files with the live model; keeps those that differ as *.failed."""
   expected = _live_outputs(subject)
-  differences = parity.measure_differences(stage, files, subject.images, expected)
+  differences = parity.measure_differences(stage, names, subject.images, expected)
   most = parity.TOLERANCE[subject.config.dtype]
-  wrong = [name for name in files if not differences[name] <= most]
+  wrong = [name for name in names if not differences[name] <= most]
   if wrong:
     for name in wrong:
       os.replace(stage / name, target / f"{name}.failed")
@@ -200,9 +194,9 @@ def _live_outputs(subject: card.Subject) -> Any:
   return outputs._asdict()
 
 
-def _move(stage: pathlib.Path, target: pathlib.Path, files: list[str]) -> None:
+def _move(stage: pathlib.Path, target: pathlib.Path, names: list[str]) -> None:
   """Puts checked files, and the digests of those that have one, into place."""
-  for name in files:
+  for name in names:
     digest = programs.digest_path(stage / name)
     if digest.exists():
       os.replace(digest, target / digest.name)

@@ -31,11 +31,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   if not config.run:
     raise errors.UsageError("which run? give its folder: --run=DIR")
   trained = trained_config(config.run)
-  with Checkpoints(config.run) as checkpoints:
-    saved = checkpoints.restore_tree()
+  variables, _ = trained_variables(config.run)
   network = build.build_network(trained)
-  variables = {"params": saved["params"]["network"]}
-  variables["batch_stats"] = saved.get("batch_stats") or {}
   source = probed_data(trained.data, config.data)
   train_set, test_set = data.load_pair(source, config.data_dir, trained.seed)
   labelled = data.labelled_part(source, train_set, config.data_dir)
@@ -62,6 +59,21 @@ def trained_config(folder: str) -> ml_collections.ConfigDict:
       f"{folder} is no pretraining run; give the --workdir of experiments.pretrain"
     )
   return config
+
+
+def trained_variables(folder: str) -> tuple[dict[str, Any], int]:
+  """The network's {"params", "batch_stats"} at a run's latest checkpoint, and its step.
+
+  Raises:
+    UserError: the folder holds no whole checkpoint.
+  """
+  with Checkpoints(folder) as checkpoints:
+    saved = checkpoints.restore_tree()
+  variables = {
+    "params": saved["params"]["network"],
+    "batch_stats": saved.get("batch_stats") or {},
+  }
+  return variables, int(saved["step"])
 
 
 def probed_data(

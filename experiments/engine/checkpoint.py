@@ -123,14 +123,14 @@ class Checkpoints:
       UserError: there is no checkpoint, all are damaged, or they are of another model.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-    return self._restored(lambda step, _: abstract, digests.forms(template))
+    return self._restored(lambda step: abstract, digests.forms(template))
 
   def restore_tree(self) -> dict:
     """The latest whole state as nested dicts on the first device, of any shapes."""
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one)
 
-    def abstract(step, _):
+    def abstract(step):
       return jax.tree.map(place, self._manager.item_metadata(step).state.tree)
 
     return self._restored(abstract, None)
@@ -146,9 +146,13 @@ class Checkpoints:
         written = self._written(step)
         if expected is not None:
           self._check_forms(step, written, expected)
-        args = ocp.args.StandardRestore(abstract(step, written))
+        args = ocp.args.StandardRestore(abstract(step))
         state = self._manager.restore(step, args=ocp.args.Composite(state=args)).state
-        _compare(written, digests.of_tree(state))
+        turned = _differing(written, digests.of_tree(state))
+        if turned:
+          raise ValueError(
+            f"{len(turned)} arrays are not what was saved, such as {turned[0]}"
+          )
         return state
       except errors.UserError:
         raise
@@ -172,10 +176,9 @@ class Checkpoints:
   def _check_forms(self, step, written: Mapping[str, str], expected: Mapping[str, str]):
     """A state of another model is no damage, and must not be set aside."""
     found = {path: text.split(" ")[0] for path, text in written.items()}
-    if found == expected:
+    differ = _differing(found, expected)
+    if not differ:
       return
-    paths = sorted(found.keys() | expected.keys())
-    differ = [p for p in paths if found.get(p) != expected.get(p)]
     path = differ[0]
     raise errors.UserError(
       f"checkpoint {self.folder / str(step)} is of another model: {len(differ)} arrays "
@@ -199,7 +202,7 @@ class Checkpoints:
 
   def _not_written(self, error):
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-    whole = [s for s in self._manager.all_steps()]
+    whole = self._manager.all_steps()
     kept = f"step {max(whole)} is whole" if whole else "no step is there yet"
     return errors.UserError(
       f"a checkpoint could not be written to {self.folder} ({reason}); {kept}: make "
@@ -223,13 +226,6 @@ def _sha256(content: Any) -> str:
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _compare(written: Mapping[str, str], found: Mapping[str, str]) -> None:
-  differ = sorted(
-    path
-    for path in written.keys() | found.keys()
-    if written.get(path) != found.get(path)
-  )
-  if differ:
-    raise ValueError(
-      f"{len(differ)} arrays are not what was saved, such as {differ[0]}"
-    )
+def _differing(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
+  """Keys whose values differ, or that only one of the two has."""
+  return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import jax
 import ml_collections
 
-from experiments.engine import errors, hosts
+from experiments.engine import errors, files, hosts
 
 _PACKAGES = (
   "jax",
@@ -212,9 +212,7 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(text, encoding="utf-8")
-  os.replace(partial, path)
+  files.replace(path, text.encode())
 
 
 def _refuse_other_config(folder: pathlib.Path, config: dict) -> None:

@@ -271,15 +271,8 @@ def arrival(group: grouping.Group, threshold: Threshold) -> Arrival:
     else:
       missed.append(run)
   late = [float(step) for step in steps.values()] + [math.inf] * len(missed)
-  return Arrival(group, steps, missed, _median(late))
-
-
-def _median(values: list[float]) -> float:
-  values = sorted(values)
-  if not values:
-    return math.nan
-  low, high = values[(len(values) - 1) // 2], values[len(values) // 2]
-  return math.inf if math.isinf(high) else (low + high) / 2
+  median = float(np.median(late)) if late else math.nan
+  return Arrival(group, steps, missed, median)
 
 
 def aligned(runs: Sequence[records.Curve]) -> tuple[np.ndarray, np.ndarray]:

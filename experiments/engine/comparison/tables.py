@@ -3,11 +3,10 @@
 import csv
 import io
 import math
-import os
 import pathlib
 import textwrap
 
-from experiments.engine import errors
+from experiments.engine import files
 from experiments.engine.comparison import groups as grouping
 from experiments.engine.comparison import notes, statistics
 from experiments.engine.comparison import runs as records
@@ -230,12 +229,4 @@ def write_csv(comparison: statistics.Comparison, path: pathlib.Path) -> None:
   Raises:
     UserError: the file cannot be written.
   """
-  partial = path.with_name(path.name + ".partial")
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(csv_text(comparison), encoding="utf-8", newline="")
-    os.replace(partial, path)
-  except OSError as error:
-    raise errors.UserError(
-      f"cannot write {path} ({error.strerror}); choose another --out"
-    ) from error
+  files.write(path, csv_text(comparison).encode(), "--out")

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from contrastive import views
-from experiments.engine import build, errors
-from experiments.engine.exporting import weights
+from experiments.engine import build, errors, files
 
 PARTS = ("encoder", "network")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -102,9 +101,9 @@ def export_program(
 
 def save_program(path: pathlib.Path, content: bytes) -> None:
   """Writes a serialised program, then its digest beside it."""
-  weights.write_file(path, content)
+  files.write(path, content, "--out")
   line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
-  weights.write_file(digest_path(path), line.encode())
+  files.write(digest_path(path), line.encode(), "--out")
 
 
 def load_program(path: str | pathlib.Path) -> Any:

@@ -6,7 +6,6 @@ of them, `sha256`, is the digest of the whole file as it is with 64 zeros in its
 
 import hashlib
 import json
-import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from experiments.engine import errors
+from experiments.engine import errors, files
 
 _ZEROS = b'"sha256":"' + b"0" * 64 + b'"'
 _TYPES: dict[str, Any] = {
@@ -55,27 +54,9 @@ def save_weights(
     raise ValueError("the metadata 'sha256' is the file's own; choose another name")
   flat = traverse_util.flatten_dict(dict(tree), sep="/")
   # safetensors writes the memory of an array as it lies, whatever its strides.
-  arrays = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
-  # ascontiguousarray makes a scalar a vector.
-  arrays = {name: array.reshape(flat[name].shape) for name, array in arrays.items()}
+  arrays = {name: np.asarray(leaf, order="C") for name, leaf in flat.items()}
   content = _with_digest(safetensors.numpy.save(arrays), metadata)
-  write_file(pathlib.Path(path), content)
-
-
-def write_file(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file under a temporary name and moves it into place.
-
-  Raises:
-    UserError: the folder cannot be written.
-  """
-  partial = path.with_name(path.name + ".partial")
-  try:
-    partial.write_bytes(content)
-    os.replace(partial, path)
-  except OSError as error:
-    raise errors.UserError(
-      f"cannot write {path} ({error.strerror}); choose another --out"
-    ) from error
+  files.write(pathlib.Path(path), content, "--out")
 
 
 def load_weights(path: str | pathlib.Path) -> tuple[dict, dict[str, str]]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.engine import errors, record
+from experiments.engine import errors, files, record
 from experiments.engine.reporting import curves
 
 # A figure with many curves is smaller as PNG than as SVG.
@@ -228,15 +228,7 @@ class Report:
       UserError: the file cannot be written.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      partial.write_text(self._page(), encoding="utf-8")
-      os.replace(partial, path)
-    except OSError as error:
-      raise errors.UserError(
-        f"cannot write {path} ({error.strerror}); choose another --workdir"
-      ) from error
+    files.write(path, self._page().encode(), "--workdir")
     return path
 
   def _page(self) -> str:
