@@ -40,7 +40,10 @@ def check(config: Any) -> None:
       span = f"at least {low}" if high == math.inf else f"between {low} and {high}"
       raise errors.UsageError(f"{key} is {value}, but must be {span}")
   std = flat.get("data.std", (1.0,))
-  if not all(value > 0 for value in std):
+  if not all(0 < value < math.inf for value in std):
     raise errors.UsageError(f"data.std is {tuple(std)}, but must be positive")
+  mean = flat.get("data.mean", (0.0,))
+  if not all(map(math.isfinite, mean)):
+    raise errors.UsageError(f"data.mean is {tuple(mean)}, but must be finite")
   if flat.get("resume", "") not in ("", "force"):
     raise errors.unknown("value of resume", flat["resume"], ["force"])

@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from typing import Any, TextIO
@@ -135,6 +136,7 @@ def describe(config: dict, command: str | None = None) -> dict:
     "config": _comparable(config),
     "seed": config.get("seed"),
     "versions": versions(),
+    "code": code_state(),
     "devices": [d.device_kind for d in jax.devices()],
     "backend": jax.default_backend(),
     "processes": jax.process_count(),
@@ -151,6 +153,25 @@ def versions() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
       found[package] = "not installed"
   return found
+
+
+def code_state() -> dict[str, Any]:
+  """Commit of the checkout, and whether tracked files were changed since.
+
+  Both are None where the code does not lie in a git checkout of its own.
+  """
+  root = pathlib.Path(__file__).resolve().parents[2]
+  unknown = {"commit": None, "changed": None}
+  if not (root / ".git").exists():
+    return unknown
+  ask = lambda *words: subprocess.run(
+    ["git", *words], cwd=root, capture_output=True, text=True, check=True
+  ).stdout.strip()
+  try:
+    changed = ask("status", "--porcelain", "--untracked-files=no") != ""
+    return {"commit": ask("rev-parse", "HEAD"), "changed": changed}
+  except (OSError, subprocess.CalledProcessError):  # no git, or no commit yet
+    return unknown
 
 
 def command_line() -> str:

@@ -30,6 +30,7 @@ REFUSED = [
   ({"data.train_limit": -5}, "data.train_limit is -5"),
   ({"data.test_limit": -1}, "data.test_limit is -1"),
   ({"data.std": (0.0,)}, r"data.std is \(0.0,\), but must be positive"),
+  ({"data.mean": (float("nan"),)}, r"data.mean is \(nan,\), but must be finite"),
   ({"data.train": "trian"}, "did you mean 'train'"),
   ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate is -1.0"),
   ({"optimizer.learning_rate": float("nan")}, "optimizer.learning_rate is nan"),
@@ -43,6 +44,17 @@ REFUSED = [
   ({"resume": "forse"}, "did you mean 'force'"),
   ({"init_from": "/nowhere.safetensors"}, "cannot read /nowhere.safetensors"),
   ({"batch": 12}, "not a multiple of 8 devices"),
+  ({"batch": 4}, "not a multiple of 8 devices"),
+  (
+    {"evaluate.few_shot": True, "evaluate.shots": (50,)},
+    "50-shot .* but class 5 has 2",
+  ),
+  ({"data.name": "sceens"}, "did you mean 'scenes'"),
+  ({"objective.name": "infonce"}, "did you mean 'info_nce'"),
+  ({"encoder.name": "resnet_tinny"}, "did you mean 'resnet_tiny'"),
+  ({"views": "simcrl"}, "did you mean 'simclr'"),
+  ({"method": "moco"}, "did you mean 'moco_v3'"),
+  ({"dtype": "float16"}, "dtype"),
   ({"batch": 128}, "128"),
 ]
 

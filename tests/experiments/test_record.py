@@ -1,5 +1,6 @@
 import json
 import math
+import subprocess
 
 import ml_collections
 import pytest
@@ -74,3 +75,28 @@ def test_broken_and_missing_records_are_named(tmp_path):
 
 def test_flatten_names_nested_keys_with_dots():
   assert record.flatten({"a": {"b": 1, "c": {"d": 2}}}) == {"a.b": 1, "a.c.d": 2}
+
+
+def test_the_state_of_the_code_is_its_commit_and_whether_it_was_changed(
+  tmp_path, monkeypatch
+):
+  git = lambda *words: subprocess.run(
+    ["git", "-c", "user.name=n", "-c", "user.email=e", *words],
+    cwd=tmp_path,
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  code = tmp_path / "experiments" / "engine" / "record.py"
+  code.parent.mkdir(parents=True)
+  code.write_text("one")
+  monkeypatch.setattr(record, "__file__", str(code))
+  assert record.code_state() == {"commit": None, "changed": None}
+  git("init")
+  assert record.code_state() == {"commit": None, "changed": None}  # no commit yet
+  git("add", ".")
+  git("commit", "-m", "one")
+  commit = git("rev-parse", "HEAD").stdout.strip()
+  assert record.code_state() == {"commit": commit, "changed": False}
+  code.write_text("two")
+  assert record.code_state() == {"commit": commit, "changed": True}

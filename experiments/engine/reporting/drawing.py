@@ -157,7 +157,8 @@ def _note_missing(ax: Any, drawn: list[curves.Series]) -> None:
   missing = [(s.name, (~np.isfinite(s.runs)).any(1)) for s in drawn]
   broken = [f"{name} {bad.sum()} of {bad.size}" for name, bad in missing if bad.any()]
   if broken:
-    note = f"runs with missing or infinite values: {', '.join(broken)}"
+    more = [f"{len(broken) - 3} more"] if len(broken) > 3 else []  # one line holds few
+    note = f"runs with missing or infinite values: {', '.join(broken[:3] + more)}"
     kind = {"loc": "left", "fontsize": 10, "color": _INK, "pad": 16}
     ax.set_title(ax.get_title(loc="left"), **kind)
     kind = {"fontsize": 7, "color": _MUTED, "va": "bottom", "transform": ax.transAxes}
