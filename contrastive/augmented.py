@@ -201,15 +201,20 @@ def fold_views(log_norm: jax.Array) -> jax.Array:
 
 
 def view_noise(
-  key: jax.Array | None, n: int, shape: float | None, axis_name: str | None = None
+  key: jax.Array | None,
+  n: int,
+  shape: float | None,
+  axis_name: str | None = None,
+  *,
+  copies: int = 2,
 ) -> jax.Array:
-  """Log Gamma noise [2n] of this device's 2n anchors.
+  """Log Gamma noise [copies * n] of this device's anchors, two views of n images.
 
   Drawn for the whole batch and sliced, so that an anchor's draw does not depend on
   the number of devices.
   """
   total = n * axes.size(axis_name)
-  noise = log_gamma_noise(key, 2 * total, shape).reshape(2, total)
+  noise = log_gamma_noise(key, copies * total, shape).reshape(copies, total)
   start = axes.row_offset(n, axis_name)
   return jax.lax.dynamic_slice_in_dim(noise, start, n, axis=1).reshape(-1)
 

@@ -29,6 +29,7 @@ from experiments.engine import state as states
 from experiments.engine import step as steps
 from experiments.engine.datasets.builders import folders
 from experiments.engine.objectives import build_objective
+from experiments.engine.pretraining.view_pairs import Recipes, two_view_method
 from experiments.engine.reporting import report
 
 _OPTIONAL = {
@@ -184,13 +185,14 @@ def _step_seconds(config) -> float:
     network,
     objective,
     tx,
-    image_shape=images.shape[1:],
+    sample=np.zeros((2, 32, 32, 3), np.float32),
     examples=settings.batch,
     with_target=False,
   )
-  recipes = steps.Recipes(*build.build_recipes(settings.views), (0.5,) * 3, (0.25,) * 3)
+  recipes = Recipes(*build.build_recipes(settings.views), (0.5,) * 3, (0.25,) * 3)
   ids = np.arange(settings.batch, dtype=np.int32)
-  program = jax.jit(steps.make_step(network, objective, tx, recipes))
+  method = two_view_method(network, recipes)
+  program = jax.jit(steps.make_step(method, objective, tx))
   return _best(
     program,
     state,

@@ -13,14 +13,11 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
-from contrastive import views
 from experiments.engine import (
-  build,
   cli,
-  data,
+  errors,
   hosts,
   loop,
   mesh,
@@ -28,13 +25,10 @@ from experiments.engine import (
   ranges,
   record,
   session,
-  spread,
 )
-from experiments.engine import state as states
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.evaluation import evaluate, tables
-from experiments.engine.objective import Objective
-from experiments.engine.objectives import build_objective
+from experiments.engine.pretraining import images
+from experiments.engine.pretraining.task import Task
 from experiments.engine.reporting import run_page
 
 
@@ -56,22 +50,16 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       run_page.write_run_page(workdir)  # stopped between the summary and the page
     return done
   start = time.perf_counter()
-  network = build.build_network(config)
   devices = mesh.data_mesh()
   mesh.check_batch(config.batch, devices, config.accum_steps)
-  objective = _objective(config, devices)
-  train_set, test_set = data.load_pair(config.data, config.data_dir, config.seed)
-  labelled = data.labelled_part(config.data, train_set, config.data_dir)
-  settings = evaluate.read_settings(config.evaluate)
-  evaluate.check_labels(labelled.labels, test_set.labels, settings)
-  total = config.epochs * data.epoch_steps(len(train_set.labels), config.batch)
+  task = build_task(config, devices)
   if config.dry_run:
-    return _dry_run(config, network, objective, train_set, total, workdir)
+    return _dry_run(config, task, workdir)
   with (
     record.Recorder(workdir, config) as recorder,
     Checkpoints(workdir, config.keep) as checkpoints,
   ):
-    state = _train(config, network, objective, train_set, total, recorder, checkpoints)
+    state = _train(config, task, recorder, checkpoints)
     trained = time.perf_counter() - start
     if not hosts.first():  # the first process evaluates alone, on its own devices
       hosts.wait("evaluated")
@@ -79,17 +67,10 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     variables = jax.device_get(
       {"params": state.params["network"], "batch_stats": state.batch_stats}
     )
-    final = _last_metrics(recorder) | evaluate_network(
-      config,
-      network,
-      variables,
-      labelled,
-      test_set,
-      untrained=_initial_variables(config, network, train_set)
-      if settings.untrained
-      else None,
-    )
-    chance = objective.chance(config.batch)
+    # A continued run no longer has them: its state comes from a checkpoint.
+    before = session.initial_variables(config, task) if task.untrained else None
+    final = _last_metrics(recorder) | task.evaluate(variables, before)
+    chance = task.objective.chance(config.batch)
     if chance is not None:
       final["train/chance"] = chance
     final["minutes/train"] = trained / 60
@@ -101,81 +82,32 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   return final
 
 
-def _objective(config, devices) -> Objective:
-  how = spread.execution(
-    config.mesh, devices, anchors=2 * config.batch, width=config.projector.out
-  )
-  objective = build_objective(config.objective, config.method, how)
-  return (
-    objective if how.axis_name is None else spread.spread_objective(objective, devices)
-  )
+def build_task(config: ml_collections.ConfigDict, devices: jax.sharding.Mesh) -> Task:
+  """What a config trains, by its `method`.
 
-
-def evaluate_network(
-  config: ml_collections.ConfigDict,
-  network: build.Network,
-  variables: Any,
-  train_set: data.ImageSet,
-  test_set: data.ImageSet,
-  *,
-  untrained: Any = None,
-) -> dict[str, float]:
-  """Embeds both splits once and evaluates the frozen features.
-
-  Args:
-    config: `data.mean` and `data.std`, and `evaluate`.
-    network: as trained.
-    variables: {"params", "batch_stats"} of the network.
-    train_set: images that the probe is fitted on.
-    test_set: images that it is tested on.
-    untrained: variables before training; given, probe/untrained_top1 is theirs.
+  Raises:
+    UserError: a name or value that makes no sense, or data that cannot be read.
   """
-  mean, std = build.channel_statistics(config.data, train_set.images.shape)
-
-  def encode(variables, images):
-    x = views.normalise(images.astype(jnp.float32) / 255, mean, std)
-    return network.embed(variables, x)
-
-  def both(variables):
-    apply = jax.tree_util.Partial(encode, variables)
-    for part in (train_set, test_set):
-      features = evaluate.embed(apply, part.images, split=part.name)
-      yield tables.Table(features, part.labels)
-
-  report = evaluate.evaluate_features(*both(variables), config=config.evaluate)
-  if untrained is not None:
-    top1 = evaluate.probe_top1(*both(untrained), config=config.evaluate)
-    report["probe/untrained_top1"] = top1
-  return report
+  if config.method not in _TASKS:
+    raise errors.unknown("method", config.method, _TASKS)
+  return _TASKS[config.method](config, devices)
 
 
-def _initial_variables(config, network: build.Network, train_set) -> Any:
-  """The network's variables before the first step, made again from the seed.
-
-  A continued run no longer has them: its state comes from a checkpoint.
-  """
-  shape = train_set.images.shape[1:]
-  return states.init_variables(
-    session.keys(config.seed)[0], network, shape, config.init_from
-  )
+_TASKS = dict.fromkeys(images.METHODS, images.image_task)
 
 
-def _train(config, network, objective: Objective, train_set, total, recorder, saved):
-  begun = session.begin(config, network, objective, train_set, total)
+def _train(config, task, recorder, saved):
+  begun = session.begin(config, task)
   state = begun.state
   if saved.latest() is not None:
     state = saved.restore(state)
     print(f"continues from step {int(state.step)}")
   recorder.drop_after(int(state.step))  # also of a run killed before its first save
-  preflight.show(
-    preflight.describe(
-      config, objective, train_set, state, begun.compiled, str(recorder.workdir), total
-    )
-  )
+  preflight.show(preflight.describe(config, task, begun, state, str(recorder.workdir)))
   return loop.train(
     state,
     begun.compiled,
-    train_set,
+    task.train_set,
     key=begun.key,
     plan=begun.plan,
     recorder=recorder,
@@ -183,15 +115,11 @@ def _train(config, network, objective: Objective, train_set, total, recorder, sa
   )
 
 
-def _dry_run(config, network, objective, train_set, total, workdir) -> dict[str, str]:
+def _dry_run(config, task, workdir) -> dict[str, str]:
   """Says what the run would be; takes a few steps and writes nothing."""
-  state, compiled, key, plan = session.begin(
-    config, network, objective, train_set, total
-  )
-  lines = preflight.describe(
-    config, objective, train_set, state, compiled, workdir, total
-  )
-  lines["time"] = preflight.time_to_expect(state, compiled, train_set, key, plan)
+  begun = session.begin(config, task)
+  lines = preflight.describe(config, task, begun, begun.state, workdir)
+  lines["time"] = preflight.time_to_expect(task, begun)
   preflight.show(lines)
   return lines
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import ml_collections
 
-from experiments import pretrain
 from experiments.engine import build, cli, data, errors, record
 from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.pretraining import images
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   train_set, test_set = data.load_pair(source, config.data_dir, trained.seed)
   labelled = data.labelled_part(source, train_set, config.data_dir)
   probed = ml_collections.ConfigDict({"data": source, "evaluate": config.evaluate})
-  final = pretrain.evaluate_network(probed, network, variables, labelled, test_set)
+  final = images.evaluate_network(probed, network, variables, labelled, test_set)
   with record.Recorder(workdir, config) as recorder:
     recorder.summary(final)
   for name, value in sorted(final.items()):

@@ -31,6 +31,16 @@ class ImageSet:
   labels: np.ndarray
   class_names: tuple[str, ...]
 
+  def inputs(self, rows: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+    """What a network reads of the examples `rows`: their pixels, in any epoch."""
+    del epoch, seed
+    return self.images[rows]
+
+  def describe(self) -> str:
+    """One line for people: what and how many."""
+    shape = " x ".join(map(str, self.images.shape[1:]))
+    return f"{self.name}: {len(self.labels):,} images of {shape}"
+
   def take(self, rows: np.ndarray) -> "ImageSet":
     """Returns the examples `rows`, in that order."""
     return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.engine import data, errors, hosts, mesh
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.interrupt import Interrupt
+from experiments.engine.pretraining.task import TrainSet
 from experiments.engine.progress import Progress
 from experiments.engine.record import Recorder
 from experiments.engine.state import TrainState
@@ -75,18 +76,20 @@ def place_key(key: jax.Array) -> jax.Array:
   return jax.random.wrap_key_data(hosts.place(jax.random.key_data(key), whole))
 
 
-def draw(images: data.ImageSet, plan: Plan, step: int) -> Batch:
+def draw(train_set: TrainSet, plan: Plan, step: int) -> Batch:
   """The batch of a step, on the devices: a function of seed and step."""
   split = mesh.split_batch(mesh.data_mesh())
-  rows = _rows(images, plan, step)
-  parts = (images.images[rows], np.asarray(rows, np.int32), images.labels[rows])
+  rows = _rows(train_set, plan, step)
+  epoch = step // data.epoch_steps(len(train_set.labels), plan.batch)
+  inputs = train_set.inputs(rows, epoch, plan.seed)
+  parts = (inputs, np.asarray(rows, np.int32), train_set.labels[rows])
   return Batch(*hosts.place(parts, (split,) * 3))
 
 
 def train(
   state: TrainState,
   compiled: Compiled,
-  images: data.ImageSet,
+  train_set: TrainSet,
   *,
   key: jax.Array,
   plan: Plan,
@@ -98,7 +101,7 @@ def train(
   Args:
     state: state to start from; its buffers are given away.
     compiled: of `compile_step`.
-    images: training set.
+    train_set: training set.
     key: of `place_key`.
     plan: how long, and when to write.
     recorder: open records.
@@ -110,14 +113,14 @@ def train(
   """
   first = int(state.step)
   progress = Progress(plan.steps, first)
-  report = _Report(images, plan, recorder, progress)
+  report = _Report(train_set, plan, recorder, progress)
 
   # Invariant: at the top of the body, `state` is the state after `step` steps, the
   # checkpoint of `step` is saved if one is due, and the data position is `step` itself.
   with Interrupt() as interrupt:
     for step in range(first, plan.steps):
       start = time.perf_counter()
-      drawn = draw(images, plan, step)
+      drawn = draw(train_set, plan, step)
       progress.waited(time.perf_counter() - start)
       state, metrics = compiled(state, drawn, key)
       # Numbers of step t are read after step t + 1 was handed to the devices, so that
@@ -140,8 +143,8 @@ def train(
   return state
 
 
-def _rows(images, plan, step):
-  return data.rows_at(plan.seed, step, len(images.labels), plan.batch)
+def _rows(train_set, plan, step):
+  return data.rows_at(plan.seed, step, len(train_set.labels), plan.batch)
 
 
 def _asked(done, plan, interrupt, checkpoints) -> tuple[bool, bool]:
@@ -159,8 +162,8 @@ def _asked(done, plan, interrupt, checkpoints) -> tuple[bool, bool]:
 class _Report:
   """Numbers of a step, from the devices to the records."""
 
-  def __init__(self, images, plan, recorder, progress):
-    self._images, self._plan = images, plan
+  def __init__(self, train_set, plan, recorder, progress):
+    self._train_set, self._plan = train_set, plan
     self._recorder, self._progress = recorder, progress
     self._waiting: Callable[[], None] | None = None
     self._skipped = 0
@@ -191,7 +194,7 @@ class _Report:
     self._progress.show(done, plan.batch, loss=values["loss"], chance=plan.chance)
 
   def _bad_step(self, step, bad, values):
-    rows = _rows(self._images, self._plan, step)
+    rows = _rows(self._train_set, self._plan, step)
     shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
     names = {"loss": "the loss", "grad_norm": "the gradient's norm"}
     found = " and ".join(f"{names[n]} is {values[n]}" for n in bad)

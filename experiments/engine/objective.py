@@ -44,12 +44,37 @@ class Execution(NamedTuple):
   split: bool = False
 
   @property
+  def plain(self) -> bool:
+    """Whether the logits of all pairs are one matrix."""
+    return self.block_size is None and not self.ring
+
+  @property
   def pairs(self) -> dict[str, Any]:
     """The arguments of `contrastive`'s losses."""
     return dict(axis_name=self.axis_name, block_size=self.block_size, ring=self.ring)
 
 
 ONE_DEVICE = Execution()
+
+
+class Pairing(NamedTuple):
+  """Which anchors a batch has, and what they are compared with.
+
+  Attributes:
+    name: of the method.
+    anchors: (views, scale, execution) -> the anchors' logits or their sums: copies * n
+      of them, the first of each example, then the second, and so on.
+    copies: anchors of an example.
+    alike: whether an example's anchors are draws of one and the same (two views of an
+      image), so that they share a running normaliser.
+    negatives: batch -> negatives of an anchor.
+  """
+
+  name: str
+  anchors: Callable[..., Any]
+  copies: int
+  alike: bool
+  negatives: Callable[[int], int]
 
 
 class Objective(NamedTuple):

@@ -1,7 +1,7 @@
-"""Objective names of a config -> functions of two views, with explicit state.
+"""Objective names of a config -> functions of embeddings, with explicit state.
 
-A method (SimCLR-like or MoCo-v3-like) hands over query and key embeddings of both
-views; an objective turns them into one loss per anchor. Adding one is a function here
+A pairing (of SimCLR's or MoCo-v3's two views, or of towers) says who is compared with
+whom; an objective turns that into one loss per anchor. Adding one is a function here
 that takes its config and returns an `Objective`, and a line in `OBJECTIVES`.
 """
 
@@ -15,26 +15,28 @@ import jax.numpy as jnp
 import ml_collections
 
 import contrastive
-from contrastive import augmented, infonce, normalizer, queue, rows, sums
-from experiments.engine import errors
+from contrastive import augmented, infonce, normalizer, queue, sums
+from experiments.engine import errors, pairings
 from experiments.engine.objective import (
   ANCHORS_MULTIPLE,
   ONE_DEVICE,
   Execution,
   Objective,
-  Views,
+  Pairing,
 )
 
 
 def build_objective(
-  config: ml_collections.ConfigDict, method: str, how: Execution = ONE_DEVICE
+  config: ml_collections.ConfigDict,
+  method: str | Pairing,
+  how: Execution = ONE_DEVICE,
 ) -> Objective:
   """The objective that `config.objective` names, for a method.
 
   Args:
     config: `name`, `temperature` > 0, `learn_temperature`, and the objective's knobs.
-    method: "simclr" (both views in one pool of 2n candidates) or "moco_v3" (queries
-      against the other view's n keys).
+    method: "simclr" (both views in one pool of 2n candidates), "moco_v3" (queries
+      against the other view's n keys), or a pairing.
     how: execution on devices.
 
   Raises:
@@ -47,13 +49,15 @@ def build_objective(
       f"objective.temperature must be positive, not {config.temperature}; "
       "0.1 to 0.5 is usual"
     )
+  pairing = pairings.TWO_VIEWS[method] if isinstance(method, str) else method
   try:
-    return OBJECTIVES[config.name](config, method == "moco_v3", how)
+    return OBJECTIVES[config.name](config, pairing, how)
   except ValueError as error:
     raise errors.UsageError(f"objective '{config.name}': {error}") from error
 
 
-def _scale(params, config):
+def inverse_temperature(params, config):
+  """The scale of the logits: learned from where the config says, or fixed there."""
   if "log_scale" in params:
     # Clamped as CLIP does: beyond 100 the softmax is a maximum and training spikes.
     return jnp.exp(jnp.minimum(params["log_scale"], jnp.log(100.0)))
@@ -66,71 +70,49 @@ def _temperature_params(config):
   return {"log_scale": jnp.asarray(-jnp.log(config.temperature), jnp.float32)}
 
 
-def _anchors(views: Views, scale, cross: bool, how: Execution):
-  """The method's 2n anchors (first views, then second): logits, or their sums."""
-  query_a, query_b = contrastive.unit(views.query_a), contrastive.unit(views.query_b)
-  plain = how.block_size is None and not how.ring
-  if not cross:
-    if plain:
-      return rows.two_view_rows(query_a, query_b, scale=scale, axis_name=how.axis_name)
-    return sums.two_view_sums(query_a, query_b, scale=scale, **how.pairs)
-  key_a, key_b = contrastive.unit(views.key_a), contrastive.unit(views.key_b)
-  if plain:
-    one_way = functools.partial(rows.cross_rows, scale=scale, axis_name=how.axis_name)
-    return rows.stack_rows(one_way(query_a, key_b), one_way(query_b, key_a))
-  half = lambda query, key: sums.cross_sums(query, key, scale=scale, **how.pairs)
-  return sums.stack_sums(half(query_a, key_b), half(query_b, key_a))
-
-
-def _pool(cross: bool) -> Callable[[int], int]:
-  """Batch -> number of negatives in the method's pairing."""
-  return (lambda n: n - 1) if cross else (lambda n: 2 * n - 2)
-
-
-def _of_anchors(anchor_loss, config, cross, how, chance) -> Objective:
+def _of_anchors(anchor_loss, config, pairing, how, chance) -> Objective:
   """An objective without state that looks at the anchors' logits only."""
 
   def loss(params, views, state, key):
     del key
-    scale = _scale(params, config)
-    return anchor_loss(_anchors(views, scale, cross, how), scale), state, {}
+    scale = inverse_temperature(params, config)
+    return anchor_loss(pairing.anchors(views, scale, how), scale), state, {}
 
-  count = _pool(cross)
   return Objective(
     params=_temperature_params(config),
     init=lambda examples, width: (),
     loss=loss,
-    negatives=count,
-    chance=lambda n: chance(count(n)),
+    negatives=pairing.negatives,
+    chance=lambda n: chance(pairing.negatives(n)),
   )
 
 
-def _info_nce(config, cross, how):
+def _info_nce(config, pairing, how):
   """NT-Xent over SimCLR's pool; one-way InfoNCE against the target's keys."""
   loss = lambda r, scale: infonce.softmax_loss(r)
-  return _of_anchors(loss, config, cross, how, lambda k: math.log(1 + k))
+  return _of_anchors(loss, config, pairing, how, lambda k: math.log(1 + k))
 
 
-def _decoupled(config, cross, how):
+def _decoupled(config, pairing, how):
   """DCL: no positive in the normaliser."""
   loss = lambda r, scale: infonce.decoupled_loss(r)
-  return _of_anchors(loss, config, cross, how, _log_count)
+  return _of_anchors(loss, config, pairing, how, _log_count)
 
 
-def _weighted_decoupled(config, cross, how):
+def _weighted_decoupled(config, pairing, how):
   """DCLW: positives weighted by a von Mises-Fisher factor of width `sigma`."""
 
   def loss(r, scale):
     weight = infonce.von_mises_weight(r, scale, config.sigma, how.axis_name)
     return infonce.decoupled_loss(r, weight)
 
-  return _of_anchors(loss, config, cross, how, _log_count)
+  return _of_anchors(loss, config, pairing, how, _log_count)
 
 
-def _flat_nce(config, cross, how):
+def _flat_nce(config, pairing, how):
   """FlatNCE: DCL's gradient, a constant value."""
   loss = lambda r, scale: infonce.flat_loss(r)
-  return _of_anchors(loss, config, cross, how, lambda k: 1.0)
+  return _of_anchors(loss, config, pairing, how, lambda k: 1.0)
 
 
 def _log_count(k: int) -> float | None:
@@ -138,9 +120,9 @@ def _log_count(k: int) -> float | None:
   return math.log(k) if k > 0 else None
 
 
-def _augmented(config, cross, how):
+def _augmented(config, pairing, how):
   """Bayesian-augmented; `source` is running or minibatch, shape None is the limit."""
-  smoothing = _smoothing(config)
+  _smoothing(config)  # checks it
   coupled = config.coupled or None
   augmented.log_gamma_noise(jax.random.key(0), 1, config.shape)  # checks the shape
   if config.source not in ("running", "minibatch"):
@@ -148,23 +130,13 @@ def _augmented(config, cross, how):
   running = config.source == "running"
 
   def loss(params, views, state, key):
-    r = _anchors(views, _scale(params, config), cross, how)
+    r = pairing.anchors(views, inverse_temperature(params, config), how)
     log_s = augmented.log_normalizer(r, coupled=coupled)
     log_norm = log_s
     if running:
-      # One normaliser an image: its two views are draws of the same anchor.
-      state, log_v = normalizer.update(
-        state,
-        views.ids,
-        augmented.fold_views(log_s),
-        smoothing=smoothing,
-        boost=config.boost,
-        axis_name=how.axis_name,
-        split=how.split,
-      )
-      log_norm = jnp.tile(log_v, 2)
-    axis = how.axis_name
-    noise = augmented.view_noise(key, views.ids.shape[0], config.shape, axis)
+      state, log_norm = _update(state, log_s, views.ids, config, pairing, how)
+    axis, n = how.axis_name, views.ids.shape[0]
+    noise = augmented.view_noise(key, n, config.shape, axis, copies=pairing.copies)
     values = augmented.augmented_loss(r, log_norm, noise, coupled=coupled)
     return values, state, augmented.augmented_metrics(r, log_norm, axis)
 
@@ -174,17 +146,35 @@ def _augmented(config, cross, how):
 
   def init(examples, width):
     del width
-    whole = -(-examples // ANCHORS_MULTIPLE) * ANCHORS_MULTIPLE
+    anchors = examples * (1 if pairing.alike else pairing.copies)
+    whole = -(-anchors // ANCHORS_MULTIPLE) * ANCHORS_MULTIPLE
     return normalizer.init(whole) if running else ()
 
   return Objective(
     params=_temperature_params(config),
     init=init,
     loss=loss,
-    negatives=_pool(cross),
+    negatives=pairing.negatives,
     chance=lambda n: 0.0 if coupled is None else None,
     split=divided if running and how.split else False,
   )
+
+
+def _update(state, log_s, ids, config, pairing, how):
+  """The running normalisers after a batch, and log v of its copies * n anchors."""
+  knobs = dict(
+    smoothing=_smoothing(config),
+    boost=config.boost,
+    axis_name=how.axis_name,
+    split=how.split,
+  )
+  if pairing.alike:
+    # One normaliser an image: its views are draws of the same anchor.
+    state, log_v = normalizer.update(state, ids, augmented.fold_views(log_s), **knobs)
+    return state, jnp.tile(log_v, pairing.copies)
+  # One for each of an example's anchors, side by side.
+  numbers = jnp.arange(pairing.copies)[:, None] + pairing.copies * ids[None, :]
+  return normalizer.update(state, numbers.reshape(-1), log_s, **knobs)
 
 
 def _smoothing(config) -> normalizer.Smoothing:
@@ -196,22 +186,22 @@ def _smoothing(config) -> normalizer.Smoothing:
   )
 
 
-def _sogclr(config, cross, how):
+def _sogclr(config, pairing, how):
   """SogCLR: plain moving average (0.9 on the new batch by default), u = E[u]."""
   config = ml_collections.ConfigDict(config.to_dict())
   config.update(shape=None, source="running", boost=False, coupled=0.0)
   config.smoothing = config.smoothing or 0.9
-  return _augmented(config, cross, how)
+  return _augmented(config, pairing, how)
 
 
-def _moco(config, cross, how):
+def _moco(config, pairing, how):
   """InfoNCE against a queue of earlier keys (MoCo v1/v2)."""
-  if not cross:
+  if pairing.name != "moco_v3":
     raise ValueError("needs keys of a target network; set method='moco_v3'")
 
   def loss(params, views, state, key):
     del key
-    scale = _scale(params, config)
+    scale = inverse_temperature(params, config)
     q_a, q_b = contrastive.unit(views.query_a), contrastive.unit(views.query_b)
     k_a, k_b = contrastive.unit(views.key_a), contrastive.unit(views.key_b)
     half = functools.partial(
@@ -229,29 +219,30 @@ def _moco(config, cross, how):
   )
 
 
-def _sup_con(config, cross, how):
+def _sup_con(config, pairing, how):
   """Supervised contrastive: all views of the same class are positives."""
-  if cross:
+  if pairing.name != "simclr":
     raise ValueError("compares views of one network; set method='simclr'")
 
   def loss(params, views, state, key):
     del key
     z = contrastive.unit(jnp.concatenate([views.query_a, views.query_b]))
     labels = jnp.tile(views.labels, 2)
-    scale = _scale(params, config)
+    scale = inverse_temperature(params, config)
     return contrastive.sup_con(z, labels, scale=scale, **how.pairs), state, {}
 
   return Objective(
     params=_temperature_params(config),
     init=lambda examples, width: (),
     loss=loss,
-    negatives=_pool(cross),
+    negatives=pairing.negatives,
     chance=lambda n: math.log(2 * n - 1),
   )
 
 
-def _pairwise_sigmoid(config, cross, how):
+def _pairwise_sigmoid(config, pairing, how):
   """SigLIP's loss with learned scale and bias, between the two views."""
+  _require_views(pairing)
   params = {
     "log_scale": jnp.asarray(-jnp.log(config.temperature), jnp.float32),
     "bias": jnp.asarray(config.bias, jnp.float32),
@@ -262,12 +253,12 @@ def _pairwise_sigmoid(config, cross, how):
     pair = lambda q, k: contrastive.pairwise_sigmoid(
       contrastive.unit(q),
       contrastive.unit(k),
-      scale=_scale(params, config),
+      scale=inverse_temperature(params, config),
       bias=params["bias"],
       **how.pairs,
     )
     first = pair(views.query_a, views.key_b)
-    if not cross:  # the pairing is symmetric: the other direction is the same loss
+    if pairing.name == "simclr":  # symmetric: the other direction is the same loss
       return first, state, {}
     return jnp.concatenate([first, pair(views.query_b, views.key_a)]), state, {}
 
@@ -280,9 +271,9 @@ def _pairwise_sigmoid(config, cross, how):
   )
 
 
-def _barlow_twins(config, cross, how):
+def _barlow_twins(config, pairing, how):
   """Barlow Twins: no negatives, cross-correlation towards the identity."""
-  del cross
+  _require_views(pairing)
 
   def loss(params, views, state, key):
     del params, key
@@ -297,9 +288,10 @@ def _barlow_twins(config, cross, how):
   return _without_negatives(loss)
 
 
-def _vicreg(config, cross, how):
+def _vicreg(config, pairing, how):
   """VICReg: invariance, variance and covariance terms, no negatives."""
-  del config, cross
+  del config
+  _require_views(pairing)
   axis = how.axis_name
 
   def loss(params, views, state, key):
@@ -310,12 +302,17 @@ def _vicreg(config, cross, how):
   return _without_negatives(loss)
 
 
+def _require_views(pairing):
+  if pairing.name not in pairings.TWO_VIEWS:
+    raise ValueError("compares two views of an image; set method='simclr' or 'moco_v3'")
+
+
 def _without_negatives(loss) -> Objective:
   none = lambda n: None
   return Objective({}, lambda examples, width: (), loss, none, none)
 
 
-_Maker = Callable[[ml_collections.ConfigDict, bool, Execution], Objective]
+_Maker = Callable[[ml_collections.ConfigDict, Pairing, Execution], Objective]
 OBJECTIVES: dict[str, _Maker] = {
   "info_nce": _info_nce,
   "decoupled": _decoupled,

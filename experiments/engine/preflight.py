@@ -6,49 +6,41 @@ from typing import Any
 
 import jax
 
-from experiments.engine import data, loop
-from experiments.engine.objective import Objective
+from experiments.engine import loop
+from experiments.engine.pretraining.task import Task
 from experiments.engine.progress import clock
+from experiments.engine.session import Session
 
 # Steps that a dry run takes: one to warm up, and those that are timed.
 _TIMED = 3
 
 
 def describe(
-  config: Any,
-  objective: Objective,
-  images: data.ImageSet,
-  state: Any,
-  compiled: Any,
-  workdir: str,
-  total: int,
+  config: Any, task: Task, begun: Session, state: Any, workdir: str
 ) -> dict[str, str]:
   """What is trained, on what and where, as name -> text.
 
   Args:
     config: of the run.
-    objective: as built.
-    images: training set.
+    task: what is trained.
+    begun: the run, set up; the memory is what the compiler planned for its step.
     state: training state, perhaps of a run that goes on.
-    compiled: the compiled step; its memory is what the compiler planned.
     workdir: folder of the run.
-    total: steps of the whole run.
   """
+  objective = task.objective
   network, first = state.params["network"], int(state.step)
   negatives, chance = objective.negatives(config.batch), objective.chance(config.batch)
   return {
-    "training": f"{config.method} with {config.objective.name}, encoder "
-    f"{config.encoder.name}, {_count(network):,} parameters ({config.dtype})",
-    "data": f"{images.name}: {len(images.labels):,} images of "
-    f"{' x '.join(map(str, images.images.shape[1:]))}",
-    "batch": f"{config.batch} images in {config.accum_steps} part(s); an anchor has 1 "
-    f"positive and {'no' if negatives is None else f'{negatives:,}'} negatives",
+    "training": f"{task.title}, {_count(network):,} parameters ({config.dtype})",
+    "data": task.train_set.describe(),
+    "batch": f"{config.batch} examples in {config.accum_steps} part(s); an anchor has "
+    f"1 positive and {'no' if negatives is None else f'{negatives:,}'} negatives",
     "chance": "no such level"
     if chance is None
     else f"a loss of {chance:.4g} is what equal embeddings have",
     "devices": _devices(config),
-    "memory": _memory(compiled),
-    "steps": f"{total:,} in {config.epochs} epochs"
+    "memory": _memory(begun.compiled),
+    "steps": f"{begun.plan.steps:,} in {config.epochs} epochs"
     + (f", {first:,} of them done" if first else ""),
     "writes to": workdir,
   }
@@ -60,30 +52,26 @@ def show(lines: Mapping[str, str]) -> None:
     print(f"{name + ':':11}{text}")
 
 
-def time_to_expect(
-  state: Any, compiled: Any, images: data.ImageSet, key: jax.Array, plan: loop.Plan
-) -> str:
+def time_to_expect(task: Task, begun: Session) -> str:
   """Takes a few steps, forgets them, and says how long all will take.
 
   Args:
-    state: training state; its buffers are given away.
-    compiled: the compiled step.
-    images: training set.
-    key: of `loop.place_key`.
-    plan: of the run.
+    task: what is trained.
+    begun: the run, set up; the buffers of its state are given away.
   """
+  state, compiled, key, plan = begun
   left = plan.steps - int(state.step)
   start = time.perf_counter()
   for i in range(1 + _TIMED):
     if i == 1:
       start = time.perf_counter()
-    batch = loop.draw(images, plan, i % plan.steps)
+    batch = loop.draw(task.train_set, plan, i % plan.steps)
     state, metrics = compiled(state, batch, key)
     jax.block_until_ready(metrics)
   each = (time.perf_counter() - start) / _TIMED
   return (
     f"{clock(each * left)} (h:)mm:ss for {left:,} steps of {each:.3g} s, "
-    f"{plan.batch / each:,.0f} images/s; evaluation not counted"
+    f"{plan.batch / each:,.0f} examples/s; evaluation not counted"
   )
 
 
@@ -98,7 +86,7 @@ def _devices(config):
     found += f" of {jax.process_count()} processes"
   if len(kinds) > 1:
     found += (
-      f"; {config.batch // len(kinds)} images on each, negatives by "
+      f"; {config.batch // len(kinds)} examples on each, negatives by "
       f"mesh.negatives={config.mesh.negatives}"
     )
   return found

@@ -1,15 +1,16 @@
-"""A training run, set up from its config up to the first step."""
+"""A training run, set up from its task up to the first step."""
 
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
-from experiments.engine import build, data, hosts, loop, mesh, spread
+from experiments.engine import data, hosts, loop, mesh, spread
 from experiments.engine import optimizer as optim
 from experiments.engine import state as states
 from experiments.engine import step as steps
 from experiments.engine.accumulate import Parts
-from experiments.engine.objective import Objective
+from experiments.engine.pretraining.task import Task
 
 
 class Session(NamedTuple):
@@ -34,41 +35,41 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
   return init_key, run_key
 
 
-def begin(
-  config: Any,
-  network: build.Network,
-  objective: Objective,
-  images: data.ImageSet,
-  total: int,
-) -> Session:
+def initial_variables(config: Any, task: Task) -> dict[str, Any]:
+  """The network's variables before the first step, a function of the seed."""
+  init_key, _ = keys(config.seed)
+  return states.init_variables(init_key, task.network, task.sample, config.init_from)
+
+
+def begin(config: Any, task: Task) -> Session:
   """Makes the state, puts it on the devices and compiles the step.
 
   Args:
     config: of configs/pretrain.py.
-    network: encoder with heads.
-    objective: as built, spread over the devices if there are several.
-    images: training set.
-    total: steps of the run.
+    task: what is trained.
 
   Raises:
     UserError: a name or value of the config that makes no sense, or weights
       (`init_from`) that do not fit.
   """
   devices = mesh.data_mesh()
-  schedule = optim.build_schedule(config.optimizer, config.batch, total)
+  plan = _plan(config, task)
+  schedule = optim.build_schedule(config.optimizer, config.batch, plan.steps)
   tx = optim.build_optimizer(config.optimizer, schedule)
+  if task.frozen is not None:
+    tx = optax.chain(tx, optax.masked(optax.set_to_zero(), task.frozen))
   momentum = None
-  if config.method == "moco_v3":
-    momentum = optim.target_momentum(config.target_momentum, total)
+  if task.with_target:
+    momentum = optim.target_momentum(config.target_momentum, plan.steps)
   init_key, run_key = keys(config.seed)
   state = states.init_state(
     init_key,
-    network,
-    objective,
+    task.network,
+    task.objective,
     tx,
-    image_shape=images.images.shape[1:],
-    examples=len(images.labels),
-    with_target=momentum is not None,
+    sample=task.sample,
+    examples=len(task.train_set.labels),
+    with_target=task.with_target,
     init_from=config.init_from,
   )
   if config.accum_steps > 1 and state.batch_stats:
@@ -76,35 +77,30 @@ def begin(
       f"note: BatchNorm normalises over {config.batch // config.accum_steps} images at "
       f"a time, as accum_steps={config.accum_steps} parts see them, not over the batch"
     )
-  recipes = steps.Recipes(
-    *build.build_recipes(config.views),
-    *build.channel_statistics(config.data, images.images.shape),
-  )
   step_fn = steps.make_step(
-    network,
-    objective,
+    task.method,
+    task.objective,
     tx,
-    recipes,
     momentum=momentum,
     parts=Parts(config.accum_steps, devices.size),
     skip_bad=config.skip_bad_steps > 0,
   )
-  placed = spread.state_shardings(objective, devices)
-  state = hosts.place(state, placed)
-  plan, key = _plan(config, objective, total), loop.place_key(run_key)
-  batch = loop.draw(images, plan, 0)
+  placed = spread.state_shardings(task.objective, devices)
+  state, key = hosts.place(state, placed), loop.place_key(run_key)
+  batch = loop.draw(task.train_set, plan, 0)
   compiled = loop.compile_step(step_fn, placed, state, batch, key)
   return Session(state, compiled, key, plan)
 
 
-def _plan(config, objective: Objective, total: int) -> loop.Plan:
+def _plan(config, task: Task) -> loop.Plan:
+  examples = len(task.train_set.labels)
   return loop.Plan(
-    steps=total,
+    steps=config.epochs * data.epoch_steps(examples, config.batch),
     batch=config.batch,
     seed=config.seed,
     log_every=config.log_every,
     save_every=config.save_every,
     save_minutes=config.save_minutes,
     skip_bad_steps=config.skip_bad_steps,
-    chance=objective.chance(config.batch),
+    chance=task.objective.chance(config.batch),
   )

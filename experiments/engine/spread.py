@@ -53,12 +53,15 @@ def execution(
   )
 
 
-def spread_objective(objective: Objective, devices: Mesh) -> Objective:
+def spread_objective(objective: Objective, devices: Mesh, how: Execution) -> Objective:
   """The objective over a batch that is divided over the devices.
 
   Each device has its rows; what is needed of the others' is gathered or walks round,
-  as the objective was built. Values come back as their mean over the batch.
+  as the objective was built. Values come back as their mean over the batch. On one
+  device it stays as it is.
   """
+  if how.axis_name is None:
+    return objective
   whole, split = PartitionSpec(), PartitionSpec(mesh.BATCH_AXIS)
   state = jax.tree.map(lambda divided: split if divided else whole, objective.split)
 

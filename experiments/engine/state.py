@@ -1,6 +1,6 @@
 """Everything that training changes, as one pytree of arrays."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import flax
 import jax
@@ -8,8 +8,16 @@ import jax.numpy as jnp
 import optax
 
 from experiments.engine import importing
-from experiments.engine.build import Network
 from experiments.engine.objective import Objective
+
+
+class Trainable(Protocol):
+  """A network as state and step see it."""
+
+  projection_width: int
+
+  def init(self, key: Any, sample: Any, /, *, train: bool) -> Any:
+    """Variables {"params", "batch_stats"}."""
 
 
 @flax.struct.dataclass
@@ -35,19 +43,19 @@ class TrainState:
 
 def init_variables(
   key: jax.Array,
-  network: Network,
-  image_shape: tuple[int, int, int],
+  network: Trainable,
+  sample: Any,
   init_from: str = "",
 ) -> dict[str, Any]:
   """Variables of a network before training: {"params", "batch_stats"}.
 
   Args:
     key: typed key of the initialisation.
-    network: encoder with heads.
-    image_shape: (h, w, c) of a view.
+    network: encoder with heads, or towers.
+    sample: inputs of a few examples.
     init_from: weights to start from (see `importing.init_from`), or "".
   """
-  variables = network.init(key, jnp.zeros((2, *image_shape)), train=False)
+  variables = network.init(key, sample, train=False)
   params, stats = variables["params"], variables.get("batch_stats", {})
   if init_from:
     params, stats = importing.init_from(params, stats, init_from)
@@ -56,11 +64,11 @@ def init_variables(
 
 def init_state(
   key: jax.Array,
-  network: Network,
+  network: Trainable,
   objective: Objective,
   tx: optax.GradientTransformation,
   *,
-  image_shape: tuple[int, int, int],
+  sample: Any,
   examples: int,
   with_target: bool,
   init_from: str = "",
@@ -69,15 +77,15 @@ def init_state(
 
   Args:
     key: typed key of the initialisation.
-    network: encoder with heads.
+    network: encoder with heads, or towers.
     objective: built objective.
     tx: optimiser.
-    image_shape: (h, w, c) of a view.
+    sample: inputs of a few examples.
     examples: size of the training set, for per-anchor state.
     with_target: keep a momentum copy of the network.
     init_from: weights that the network starts from, or "".
   """
-  variables = init_variables(key, network, image_shape, init_from)
+  variables = init_variables(key, network, sample, init_from)
   params = {"network": variables["params"], "objective": objective.params}
   stats = variables["batch_stats"]
   width = network.projection_width

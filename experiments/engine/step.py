@@ -1,4 +1,4 @@
-"""One training step as a pure function: views, embeddings, loss, update."""
+"""One training step as a pure function: embeddings, loss, update."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from contrastive import diagnostics, target, views
+from contrastive import target
 from experiments.engine.accumulate import WHOLE, Parts, value_and_grad
-from experiments.engine.build import Network
-from experiments.engine.objective import Objective, Views
+from experiments.engine.objective import Objective
 from experiments.engine.state import TrainState
 
 
@@ -19,36 +18,39 @@ class Batch(NamedTuple):
   """What the data plan hands to a step.
 
   Attributes:
-    images: uint8 [n, h, w, c].
+    inputs: leaves [n, ...]: uint8 images [n, h, w, c], or what each tower reads.
     ids: int32 [n] stable example numbers.
     labels: int32 [n] classes; read by supervised objectives only.
   """
 
-  images: jax.Array
+  inputs: Any
   ids: jax.Array
   labels: jax.Array
 
 
-class Recipes(NamedTuple):
-  """Augmentations of the two views and the statistics of the data set."""
+class Method(NamedTuple):
+  """How a batch becomes what an objective compares.
 
-  first: views.Recipe
-  second: views.Recipe
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
+  Attributes:
+    embed: (network params, statistics, target, batch or a part of it, key) ->
+      (embeddings, statistics); leaves of the embeddings are [n, ...]. Statistics are
+      those of the network and of its target.
+    compared: (embeddings of the whole batch, batch) -> what `Objective.loss` takes.
+    watch: of the same -> metrics.
+  """
 
+  embed: Callable[..., tuple[Any, Any]]
+  compared: Callable[[Any, Batch], Any]
+  watch: Callable[[Any], dict[str, jax.Array]]
 
-# Rows of a batch that alignment and uniformity are taken from: pairs are quadratic.
-_WATCHED = 512
 
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def make_step(
-  network: Network,
+  method: Method,
   objective: Objective,
   tx: optax.GradientTransformation,
-  recipes: Recipes,
   *,
   momentum: Callable[[jax.Array], jax.Array] | None = None,
   parts: Parts = WHOLE,
@@ -61,39 +63,24 @@ def make_step(
   statistics, unless the batch is taken in parts.
 
   Args:
-    network: encoder with heads.
+    method: how a batch is embedded.
     objective: built objective.
     tx: optimiser.
-    recipes: augmentations.
-    momentum: step -> decay of the target network, or None for no target (SimCLR).
+    momentum: step -> decay of the target network, or None for no target.
     parts: how the batch is cut for the encoder; the loss is over all of it.
     skip_bad: a step whose loss or gradient is not finite changes nothing but the
       number of steps.
   """
 
-  def embed(params, stats, target, batch, key):
-    """Embeddings of a batch or a part of it, and the statistics after it."""
-    both = _augmented(key, batch, recipes)
-    own, moved = stats
-    outputs, own = network.forward({"params": params, "batch_stats": own}, both)
-    query_a, query_b = jnp.split(outputs.query, 2)
-    key_a, key_b = query_a, query_b
-    if momentum is not None:
-      variables = {"params": target["params"], "batch_stats": moved}
-      keys, moved = network.forward(variables, both)
-      key_a, key_b = jax.lax.stop_gradient(jnp.split(keys.projection, 2))
-    return (query_a, query_b, key_a, key_b), (own, moved)
-
   def judge(params, embedded, batch, state, key):
-    query_a, query_b, key_a, key_b = embedded
-    pairs = Views(query_a, query_b, key_a, key_b, batch.ids, batch.labels)
-    values, state, metrics = objective.loss(params, pairs, state, key)
-    metrics |= _watch(pairs.query_a, pairs.key_b)
+    compared = method.compared(embedded, batch)
+    values, state, metrics = objective.loss(params, compared, state, key)
+    metrics |= method.watch(compared)
     return jnp.mean(values), (state, metrics)
 
   def step(state, batch, key):
     views_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
-    embed_batch = lambda params, stats, part: embed(
+    embed_batch = lambda params, stats, part: method.embed(
       params, stats, state.target, part, views_key
     )
     judge_batch = lambda params, embedded: judge(
@@ -129,21 +116,3 @@ def make_step(
     return new, metrics
 
   return step
-
-
-def _augmented(key: jax.Array, batch: Batch, recipes: Recipes) -> jax.Array:
-  """First views, then second views: float [2n, h, w, c], normalised."""
-  images = batch.images.astype(jnp.float32) / 255
-  first, second = views.keyed_views(
-    key, batch.ids, images, recipes.first, recipes.second
-  )
-  return views.normalise(jnp.concatenate([first, second]), recipes.mean, recipes.std)
-
-
-def _watch(query: jax.Array, key: jax.Array) -> dict[str, Any]:
-  """Alignment and uniformity of a batch: does the loss fall by collapse?"""
-  query, key = jax.lax.stop_gradient((query[:_WATCHED], key[:_WATCHED]))
-  return {
-    "alignment": diagnostics.alignment(query, key),
-    "uniformity": diagnostics.uniformity(query),
-  }

@@ -39,8 +39,7 @@ def _gradient(name, parts, devices, **how):
   line = mesh.Mesh(np.array(jax.devices()[:devices]), (mesh.BATCH_AXIS,))
   how = spread.execution(config.mesh, line, anchors=2 * N, width=4)
   objective = build_objective(config.objective, "simclr", how)
-  if how.axis_name is not None:
-    objective = spread.spread_objective(objective, line)
+  objective = spread.spread_objective(objective, line, how)
   rng = np.random.default_rng(0)
   images = rng.standard_normal((N, 2, WIDTH)).astype(np.float32)
   ids = rng.permutation(EXAMPLES)[:N].astype(np.int32)

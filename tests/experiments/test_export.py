@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
       network,
       build_objective(config.objective, config.method),
       optax.sgd(0.1, momentum=0.9),
-      image_shape=(16, 16, 3),
+      sample=jnp.zeros((2, 16, 16, 3)),
       examples=32,
       with_target=True,
     )

@@ -8,6 +8,7 @@ from configs import pretrain as pretrain_config
 from configs import probe as probe_config
 from experiments import pretrain, probe
 from experiments.engine import build, data, errors, record
+from experiments.engine.pretraining import images
 
 
 def small_config(**changes):
@@ -59,7 +60,7 @@ def test_the_untrained_accuracy_is_that_of_the_state_before_the_first_step(
   pretrain.run(config, str(tmp_path))
   params, stats = begun[0]
   train_set, test_set = data.load_pair(config.data, "", config.seed)
-  measured = pretrain.evaluate_network(
+  measured = images.evaluate_network(
     config,
     build.build_network(config),
     {"params": params, "batch_stats": stats},

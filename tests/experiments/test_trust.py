@@ -11,7 +11,7 @@ import pytest
 
 from experiments import pretrain
 from experiments.engine import errors, record
-from experiments.engine import step as steps
+from experiments.engine.pretraining import view_pairs
 from tests.experiments.test_pretrain import losses, small_config
 
 
@@ -145,15 +145,15 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(tmp_path, capsys):
   workdir = tmp_path / "run"
   found = pretrain.run(config(dry_run=True), str(workdir))
   text = capsys.readouterr().out
-  assert "16 images in 1 part(s); an anchor has 1 positive and" in text
+  assert "16 examples in 1 part(s); an anchor has 1 positive and" in text
   assert "8 in 2 epochs" in found["steps"] and "8 x cpu" in found["devices"]
-  assert "parameters" in found["training"] and "images/s" in found["time"]
+  assert "parameters" in found["training"] and "examples/s" in found["time"]
   assert not workdir.exists()
 
 
 def poisoned(monkeypatch, step):
   """Makes the pixels of one step's views NaN; a label carries the news into the jit."""
-  original, augmented = pretrain.loop.draw, steps._augmented
+  original, augmented = pretrain.loop.draw, view_pairs._augmented
 
   def draw(images, plan, number):
     batch = original(images, plan, number)
@@ -164,7 +164,7 @@ def poisoned(monkeypatch, step):
     return jnp.where(jnp.any(batch.labels == -7), jnp.nan, views)
 
   monkeypatch.setattr(pretrain.loop, "draw", draw)
-  monkeypatch.setattr(steps, "_augmented", spoilt)
+  monkeypatch.setattr(view_pairs, "_augmented", spoilt)
 
 
 def test_a_bad_step_is_named_with_its_examples(tmp_path, monkeypatch):

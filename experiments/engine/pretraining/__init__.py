@@ -1,0 +1,1 @@
+"""What a pretraining run can train: images alone, or towers over pairs."""

@@ -1,0 +1,61 @@
+"""What a pretraining run trains, on what, and how it is measured in the end."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from experiments.engine.objective import Objective
+from experiments.engine.state import Trainable
+from experiments.engine.step import Method
+
+
+class TrainSet(Protocol):
+  """Examples that a run is trained on."""
+
+  @property
+  def name(self) -> str:
+    """Of the data set."""
+
+  @property
+  def labels(self) -> np.ndarray:
+    """int32 [n] classes; -1 where there is none."""
+
+  def inputs(self, rows: np.ndarray, epoch: int, seed: int) -> Any:
+    """What the networks read of the examples `rows`: leaves [n, ...].
+
+    A function of its arguments alone, so that a resumed run sees the same.
+    """
+
+  def describe(self) -> str:
+    """One line for people: what and how many."""
+
+
+class Task(NamedTuple):
+  """A pretraining task, built of a config.
+
+  Attributes:
+    title: the network in words.
+    network: what is trained.
+    objective: over the batch as it is divided over the devices.
+    method: how a batch is embedded.
+    train_set: what it is trained on.
+    sample: inputs of two examples, of the shape that the network reads.
+    evaluate: variables {"params", "batch_stats"}, and those before training or None ->
+      final numbers by name.
+    untrained: whether `evaluate` wants the variables before training.
+    with_target: whether a momentum copy of the network is kept.
+    frozen: parameters -> tree of booleans, True where training changes nothing; None
+      if it changes all.
+  """
+
+  title: str
+  network: Trainable
+  objective: Objective
+  method: Method
+  train_set: TrainSet
+  sample: Any
+  evaluate: Callable[[Any, Any], dict[str, float]]
+  untrained: bool = False
+  with_target: bool = False
+  frozen: Callable[[Any], Any] | None = None
