@@ -22,6 +22,7 @@ def get_config(preset: str = "default") -> ml_collections.ConfigDict:
   c.data = ml_collections.ConfigDict(
     dict(name="", train="train", labelled="", test="test", train_limit=0, test_limit=0)
   )
+  c.attribute = "class"  # of towers: what is asked of a captioned set's pictures
   c.evaluate = evaluation_settings()
   if preset == "linear":
     c.evaluate.update(knn=False, few_shot=False)

@@ -22,6 +22,7 @@ from contrastive.augmented import (
   augmented_loss,
   augmented_metrics,
   augmented_nce,
+  copy_index,
   fold_views,
   log_gamma_noise,
   log_normalizer,
@@ -87,6 +88,7 @@ __all__ = [  # noqa: RUF022 (by family)
   "augmented_nce",
   "two_view_log_normalizer",
   "fold_views",
+  "copy_index",
   "log_gamma_noise",
   "view_noise",
   # No negatives: one scalar a batch.

@@ -200,6 +200,17 @@ def fold_views(log_norm: jax.Array) -> jax.Array:
   return jnp.logaddexp(first, second) - jnp.log(2.0)
 
 
+def copy_index(index: jax.Array, copies: int) -> jax.Array:
+  """Rows [copies * n] of a normaliser for anchors that an example has several of.
+
+  Args:
+    index: [n] the examples' numbers.
+    copies: anchors of an example; the normaliser has copies * examples rows, those of
+      an example side by side. The result has all first anchors, then all second ones.
+  """
+  return (jnp.arange(copies)[:, None] + copies * index[None, :]).reshape(-1)
+
+
 def view_noise(
   key: jax.Array | None,
   n: int,

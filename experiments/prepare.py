@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags, logging
 
 from experiments.engine import cli, errors
-from experiments.engine.datasets import embedded
+from experiments.engine.datasets import captioned, embedded
 from experiments.engine.datasets.builders import (
   RECIPES,
   download,
@@ -52,8 +52,7 @@ def run(
     from_folder: `source` is a folder of pictures, <split>/<class>/*.png or *.jpg.
 
   Returns:
-    `folder`, `splits` (name -> count), `classes` (count), `shape`, `made` (whether it
-    was made now), and the contents of provenance.json.
+    As `describe`, and `made`: whether it was made now.
 
   Raises:
     UsageError: an unknown name.
@@ -80,14 +79,15 @@ def run(
 
 
 def _check_name(name: str, from_folder: bool) -> None:
+  unprepared = (*embedded.NAMES, *captioned.EMBEDDED)
   if from_folder:
-    if name in RECIPES or name in embedded.NAMES:
+    if name in RECIPES or name in unprepared:
       raise errors.UsageError(f"'{name}' is a known data set; choose another name")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
       raise errors.UsageError(
         f"'{name}' cannot name a data set; use small letters, digits and _, as pets_2"
       )
-  elif name in embedded.NAMES:
+  elif name in unprepared:
     raise errors.UsageError(
       f"'{name}' needs no preparation; use it: --config.data.name={name}"
     )
@@ -98,7 +98,9 @@ def _check_name(name: str, from_folder: bool) -> None:
     )
 
 
-def _read_files(name: str, source: str, data_dir: str) -> tuple[recipe.Pictures, dict]:
+def _read_files(
+  name: str, source: str, data_dir: str
+) -> tuple[recipe.Pictures | recipe.CaptionedPictures, dict]:
   known = RECIPES[name]
   if source:
     form, paths = recipe.locate(known, source)
@@ -139,16 +141,18 @@ def describe(folder: pathlib.Path) -> dict[str, Any]:
   """Reads what a prepared folder holds.
 
   Returns:
-    `folder`, `splits` (name -> count), `classes` (count), `shape` and the contents of
-    provenance.json, if `prepare` made it.
+    `folder`, `splits` (name -> count), `classes` (count; 0 without labels), `shape`
+    and the contents of provenance.json, if `prepare` made it; of pictures with
+    captions that has `captions` (split -> count).
   """
   import tensorflow_datasets as tfds
 
   info = tfds.builder_from_directory(folder).info
+  labelled = "label" in info.features
   return {
     "folder": str(folder),
     "splits": {name: split.num_examples for name, split in info.splits.items()},
-    "classes": info.features["label"].num_classes,
+    "classes": info.features["label"].num_classes if labelled else 0,
     "shape": list(info.features["image"].shape),
     **folders.read_provenance(folder),
   }
@@ -159,7 +163,7 @@ def _report(name: str, about: dict[str, Any]) -> str:
   *sides, channels = about["shape"]
   size = "varied size" if None in sides else "x".join(map(str, sides)) + " pixels"
   lines = [
-    f"{name}: {splits}; {about['classes']} classes; pictures of {size}, "
+    f"{name}: {splits}; {_words(about)}; pictures of {size}, "
     f"{channels} channel{'s' * (channels != 1)}",
     f"in {about['folder']}",
   ]
@@ -171,6 +175,13 @@ def _report(name: str, about: dict[str, Any]) -> str:
   if not about["made"]:
     lines.append("was prepared already; remove that folder to prepare it anew")
   return "\n  ".join(lines)
+
+
+def _words(about: dict[str, Any]) -> str:
+  if about["classes"]:
+    return f"{about['classes']} classes"
+  written = about.get("captions")
+  return f"{sum(written.values()):,} captions" if written else "captions"
 
 
 def list_known() -> str:

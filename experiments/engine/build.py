@@ -35,6 +35,13 @@ def _scenes_recipe() -> views.Recipe:
   )
 
 
+def _pair_recipe() -> views.Recipe:
+  """Crops and a little light: what captions speak of (colours, sides) stays true."""
+  return dataclasses.replace(
+    views.light(), crop_scale=(0.6, 1.0), brightness=0.3, contrast=0.3
+  )
+
+
 RECIPES: dict[str, Callable[[], tuple[views.Recipe, views.Recipe]]] = {
   "simclr": lambda: (views.simclr(),) * 2,
   "simclr_cifar": lambda: (views.simclr(strength=0.5, blur=0.0),) * 2,
@@ -42,6 +49,7 @@ RECIPES: dict[str, Callable[[], tuple[views.Recipe, views.Recipe]]] = {
   "moco_v3_vit": lambda: views.moco_v3(smallest_crop=0.08),
   "scenes": lambda: (_scenes_recipe(),) * 2,
   "light": lambda: (views.light(),) * 2,
+  "pairs": lambda: (_pair_recipe(),) * 2,
 }
 
 

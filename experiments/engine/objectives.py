@@ -173,8 +173,8 @@ def _update(state, log_s, ids, config, pairing, how):
     state, log_v = normalizer.update(state, ids, augmented.fold_views(log_s), **knobs)
     return state, jnp.tile(log_v, pairing.copies)
   # One for each of an example's anchors, side by side.
-  numbers = jnp.arange(pairing.copies)[:, None] + pairing.copies * ids[None, :]
-  return normalizer.update(state, numbers.reshape(-1), log_s, **knobs)
+  numbers = augmented.copy_index(ids, pairing.copies)
+  return normalizer.update(state, numbers, log_s, **knobs)
 
 
 def _smoothing(config) -> normalizer.Smoothing:

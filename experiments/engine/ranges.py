@@ -19,6 +19,7 @@ _RANGES: dict[str, tuple[float, float]] = {
   "data.image_size": (0, math.inf),
   "data.train_limit": (0, math.inf),
   "data.test_limit": (0, math.inf),
+  "width": (1, math.inf),
   "projector.layers": (1, math.inf),
   "projector.hidden": (1, math.inf),
   "projector.out": (1, math.inf),

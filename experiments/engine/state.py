@@ -14,7 +14,9 @@ from experiments.engine.objective import Objective
 class Trainable(Protocol):
   """A network as state and step see it."""
 
-  projection_width: int
+  @property
+  def projection_width(self) -> int:
+    """Width of what the objective compares."""
 
   def init(self, key: Any, sample: Any, /, *, train: bool) -> Any:
     """Variables {"params", "batch_stats"}."""

@@ -239,3 +239,10 @@ def test_knobs_out_of_range_are_refused():
     contrastive.log_gamma_noise(None, 3, 1.0)
   with pytest.raises(ValueError, match="nominal negatives"):
     contrastive.log_normalizer(_rows(), coupled=0.0)
+
+
+def test_every_copy_of_an_example_has_a_row_of_its_own():
+  rows = contrastive.copy_index(np.array([4, 0, 2]), 3)
+  np.testing.assert_array_equal(rows, [12, 0, 6, 13, 1, 7, 14, 2, 8])
+  every = contrastive.copy_index(np.arange(5), 4)
+  assert sorted(every.tolist()) == list(range(20))

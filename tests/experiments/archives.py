@@ -3,7 +3,9 @@
 import dataclasses
 import gzip
 import io
+import json
 import tarfile
+import zipfile
 
 import numpy as np
 from PIL import Image
@@ -37,6 +39,17 @@ def write_tar(path, files, mode="w:gz"):
       member = tarfile.TarInfo(name)
       member.size = len(content)
       archive.addfile(member, io.BytesIO(content))
+
+
+def write_captioned(folder, archive, lines, records, pictures):
+  """A zip archive of pictures (name -> bytes), and a file with a record a line."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with zipfile.ZipFile(folder / archive, "w") as opened:
+    for name, content in pictures.items():
+      opened.writestr(name, content)
+  text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+  (folder / lines).write_text(text, "utf-8")
+  return folder
 
 
 def encode(pixels, kind="PNG", mode=None):

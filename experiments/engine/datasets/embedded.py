@@ -53,7 +53,7 @@ def open_embedded(name: str, split: str, image_size: int | None) -> Source:
 
 
 def _scenes(name: str, split: str, image_size: int | None) -> Source:
-  part, start, stop = _range(split, _SCENES, name, most=2**31)
+  part, start, stop = read_range(split, _SCENES, name, most=2**31)
   ids = scenes.split_ids(part, stop - start, start=start)
   level = _LEVELS[name]
   found = scenes.factors(ids, level=level)
@@ -79,7 +79,7 @@ def _digits(split: str, image_size: int | None) -> Source:
   numbers = np.arange(len(pixels))
   parts = {"train": numbers[numbers % 4 != 3], "test": numbers[numbers % 4 == 3]}
   sizes = {key: len(part) for key, part in parts.items()}
-  name, start, stop = _range(split, sizes, "digits")
+  name, start, stop = read_range(split, sizes, "digits")
   part = parts[name][start:stop]
 
   def images(rows: np.ndarray) -> np.ndarray:
@@ -91,10 +91,20 @@ def _digits(split: str, image_size: int | None) -> Source:
   return Source(labels, tuple(map(str, range(10))), images)
 
 
-def _range(
+def read_range(
   split: str, sizes: dict[str, int], name: str, most: int | None = None
 ) -> tuple[str, int, int]:
-  """Reads "train", "train[100:200]", "train[:10%]" -> (split, start, stop)."""
+  """Reads "train", "train[100:200]", "train[:10%]" -> (split, start, stop).
+
+  Args:
+    split: what the user wrote.
+    sizes: examples of each split: what its name alone means.
+    name: of the data set, for errors.
+    most: where a range may end; None: at the split's size.
+
+  Raises:
+    UsageError: no such split or range.
+  """
   match = re.fullmatch(r"(\w+)(?:\[(\d+%?)?:(\d+%?)?\])?", split)
   if match is None:
     raise errors.UsageError(

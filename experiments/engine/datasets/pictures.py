@@ -16,6 +16,10 @@ _BYTES_WORTH_A_THREAD = 8_000
 _CHUNK = 64
 
 
+class UndecodableError(errors.UserError):
+  """A picture that cannot be decoded."""
+
+
 def require_memory(needed: float, name: str) -> None:
   """Refuses what cannot be held in memory.
 
@@ -51,8 +55,8 @@ def decode_pictures(
     uint8 [n, height, width, channels].
 
   Raises:
-    UserError: sizes vary and `image_size` is None; a picture cannot be decoded; there
-      is not enough memory.
+    UserError: sizes vary and `image_size` is None, or there is not enough memory.
+    UndecodableError: a picture cannot be decoded.
   """
   mode = "L" if channels == 1 else "RGB"
   if not pictures:
@@ -96,7 +100,7 @@ def _decode(picture: bytes, mode: str, size: int | None, name: str) -> np.ndarra
       image = opened if opened.mode == mode else opened.convert(mode)
       pixels = np.asarray(image if size is None else fit(image, size))
   except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-    raise errors.UserError(
+    raise UndecodableError(
       f"'{name}' holds a picture that cannot be decoded ({error}); prepare it again"
     ) from error
   return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -42,6 +42,29 @@ def read_encoded(folder: pathlib.Path, split: str) -> Encoded:
       f"{folder} has the features {', '.join(features)}; an image classification set "
       "with 'image' and 'label' is needed"
     )
+  examples = read_examples(builder, split, "label")
+  return Encoded(
+    pictures=[example["image"] for example in examples],
+    labels=np.array([example["label"] for example in examples], np.int32),
+    class_names=tuple(label.names or map(str, range(label.num_classes))),
+    channels=image.shape[-1] or 3,
+  )
+
+
+def read_examples(
+  builder: tfds.core.DatasetBuilder, split: str, required: str
+) -> list[dict]:
+  """Reads the examples of a split; pictures stay encoded.
+
+  Args:
+    builder: of a prepared set with the feature "image".
+    split: as in `read_encoded`.
+    required: a feature that every whole record has.
+
+  Raises:
+    UsageError: no such split.
+    UserError: a damaged file, or not enough memory.
+  """
   name = split.partition("[")[0]
   if name not in builder.info.splits:
     raise errors.unknown(f"split of '{builder.name}'", name, builder.info.splits)
@@ -56,17 +79,14 @@ def read_encoded(folder: pathlib.Path, split: str) -> Encoded:
   pictures.require_memory(size, builder.name)
   try:
     examples = source.__getitems__(range(len(source)))
-  except RuntimeError as error:  # what ArrayRecord raises for any damage but one
+  # What ArrayRecord raises for any damage but one: a file cut to its first block of
+  # 64 KiB reads as one without records, silently. Then TFDS gives None, or raises a
+  # ValueError where there are texts.
+  except (RuntimeError, ValueError) as error:
     raise errors.UserError(_blame(whole, error)) from error
-  # A file cut to its first block of 64 KiB reads as one without records, silently.
-  if any(example["label"] is None for example in examples):
+  if any(example[required] is None for example in examples):
     raise errors.UserError(_blame(whole, "records are missing"))
-  return Encoded(
-    pictures=[example["image"] for example in examples],
-    labels=np.array([example["label"] for example in examples], np.int32),
-    class_names=tuple(label.names or map(str, range(label.num_classes))),
-    channels=image.shape[-1] or 3,
-  )
+  return examples
 
 
 def _blame(split: tfds.core.SplitInfo, reason: object) -> str:

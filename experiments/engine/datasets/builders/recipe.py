@@ -9,6 +9,8 @@ from experiments.engine import errors
 
 # Key (unique within the split; it fixes the order on disk), encoded picture, label.
 Example = tuple[str, bytes, int]
+# Key, which becomes the id, encoded picture, at least one caption.
+CaptionedExample = tuple[str, bytes, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,19 @@ class Pictures:
 
 
 @dataclasses.dataclass(frozen=True)
+class CaptionedPictures:
+  """What the reader of a form returns if captions describe its pictures.
+
+  Attributes:
+    shape: (height, width, channels); None for a side that varies.
+    splits: per split a function that iterates over its examples, PNG or JPEG encoded.
+  """
+
+  shape: tuple[int | None, int | None, int]
+  splits: Mapping[str, Callable[[], Iterator[CaptionedExample]]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Form:
   """One published form of a data set: its files and the function that reads them.
 
@@ -47,7 +62,7 @@ class Form:
   """
 
   files: tuple[File, ...]
-  read: Callable[[Mapping[str, pathlib.Path]], Pictures]
+  read: Callable[[Mapping[str, pathlib.Path]], Pictures | CaptionedPictures]
   note: str = ""
 
 

@@ -5,6 +5,7 @@ pictures given as arrays, `dl_manager.extract`, and builders with configuration 
 of a package.
 """
 
+import collections
 import contextlib
 import fcntl
 import io
@@ -17,38 +18,51 @@ import tensorflow_datasets as tfds
 
 from experiments.engine import errors
 from experiments.engine.datasets.builders import folders
-from experiments.engine.datasets.builders.recipe import Pictures
+from experiments.engine.datasets.builders.recipe import CaptionedPictures, Pictures
 
 VERSION = "1.0.0"
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-  """A data set of (image, label) whose name and content are given at run time."""
+  """A data set whose name and content are given at run time.
+
+  Attributes:
+    captions: how many of each split were written.
+  """
 
   VERSION = tfds.core.Version(VERSION)
 
   def __init__(
-    self, name: str, pictures: Pictures, provenance: Mapping, data_dir: pathlib.Path
+    self,
+    name: str,
+    pictures: Pictures | CaptionedPictures,
+    provenance: Mapping,
+    data_dir: pathlib.Path,
   ):
     self.name = name
     self._pictures = pictures
     self._provenance = provenance
+    self.captions: collections.Counter[str] = collections.Counter()
     super().__init__(data_dir=data_dir, file_format="array_record")
 
   def _info(self) -> tfds.core.DatasetInfo:
+    pictures = self._pictures
+    described: dict[str, tfds.features.FeatureConnector] = {
+      "image": tfds.features.Image(shape=pictures.shape)
+    }
+    if isinstance(pictures, CaptionedPictures):
+      described["captions"] = tfds.features.Sequence(tfds.features.Text())
+      described["id"] = tfds.features.Text()
+    else:
+      described["label"] = tfds.features.ClassLabel(names=list(pictures.class_names))
     return tfds.core.DatasetInfo(
       builder=self,
       description=self._provenance["title"],
       homepage=self._provenance["homepage"],
       citation=self._provenance["citation"],
       license=self._provenance["licence"],
-      features=tfds.features.FeaturesDict(
-        {
-          "image": tfds.features.Image(shape=self._pictures.shape),
-          "label": tfds.features.ClassLabel(names=list(self._pictures.class_names)),
-        }
-      ),
-      supervised_keys=("image", "label"),
+      features=tfds.features.FeaturesDict(described),
+      supervised_keys=("image", "label") if "label" in described else None,
     )
 
   def _split_generators(self, dl_manager):
@@ -56,12 +70,21 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     return {split: self._generate_examples(split) for split in self._pictures.splits}
 
   def _generate_examples(self, split: str):
-    for key, encoded, label in self._pictures.splits[split]():
-      yield key, {"image": io.BytesIO(encoded), "label": label}
+    for key, encoded, said in self._pictures.splits[split]():
+      example: dict = {"image": io.BytesIO(encoded)}
+      if isinstance(said, tuple):
+        example |= {"captions": list(said), "id": key}
+        self.captions[split] += len(said)
+      else:
+        example["label"] = said
+      yield key, example
 
 
 def write(
-  name: str, pictures: Pictures, provenance: Mapping, data_dir: str
+  name: str,
+  pictures: Pictures | CaptionedPictures,
+  provenance: Mapping,
+  data_dir: str,
 ) -> pathlib.Path:
   """Writes a data set whole or not at all.
 
@@ -72,7 +95,7 @@ def write(
     name: the name of the data set.
     pictures: its content.
     provenance: `title`, `homepage`, `citation`, `licence`, and whatever else shall
-      stand in provenance.json.
+      stand in provenance.json. Of captions their number in each split is added.
     data_dir: see `folders.data_folder`.
 
   Returns:
@@ -103,7 +126,8 @@ def write(
           download_config=tfds.download.DownloadConfig(try_download_gcs=False)
         )
       made = staging / name / VERSION
-      text = json.dumps(provenance, indent=2, ensure_ascii=False)
+      counted = {"captions": dict(builder.captions)} if builder.captions else {}
+      text = json.dumps({**provenance, **counted}, indent=2, ensure_ascii=False)
       (made / folders.PROVENANCE).write_text(text + "\n", "utf-8")
       place.parent.mkdir(exist_ok=True)
       made.rename(place)

@@ -1,0 +1,118 @@
+"""Pictures in a zip archive, described by one JSON record a line."""
+
+import hashlib
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from experiments.engine import errors
+from experiments.engine.datasets.builders import formats
+from experiments.engine.datasets.builders.recipe import CaptionedExample
+
+
+def read_records(path: pathlib.Path) -> list[dict]:
+  """Returns the JSON object of every line that is not blank.
+
+  Raises:
+    UserError: a line is no JSON object.
+  """
+  found = []
+  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    try:
+      record = json.loads(line) if line.strip() else {}
+    except ValueError as error:
+      raise errors.UserError(
+        f"line {number} of {path} is no JSON object ({error}): it is damaged"
+      ) from error
+    if record:
+      found.append(record)
+  return found
+
+
+def read_pictures(archive: pathlib.Path, names: Iterable[str]) -> Iterator[bytes]:
+  """Streams over the members `names`, as they are, unpacking nothing.
+
+  Raises:
+    UserError: the archive lacks one.
+  """
+  with zipfile.ZipFile(archive) as opened:
+    members = set(opened.namelist())
+    for name in names:
+      if name not in members:
+        raise errors.UserError(
+          f"{archive} holds no picture {name}: the files do not belong together"
+        )
+      yield opened.read(name)
+
+
+def examples(
+  archive: pathlib.Path,
+  records: Sequence[dict],
+  write: Callable[[dict], Iterable[str]],
+) -> Iterator[CaptionedExample]:
+  """Pairs the picture of each record with its captions.
+
+  Args:
+    archive: of the pictures; those of other modes become RGB.
+    records: each with the `file` in the archive; its stem becomes the id.
+    write: record -> captions. White space is evened out, and what is then empty or
+      said before is left out.
+
+  Raises:
+    UserError: no such picture, it cannot be decoded, or no caption is left.
+  """
+  names = [record["file"] for record in records]
+  encoded = read_pictures(archive, names)
+  for name, record, picture in zip(names, records, encoded, strict=True):
+    evened = (" ".join(caption.split()) for caption in write(record))
+    captions = tuple(dict.fromkeys(caption for caption in evened if caption))
+    if not captions:
+      raise errors.UserError(f"{archive}:{name} has no caption: its record is damaged")
+    yield (
+      pathlib.PurePosixPath(name).stem,
+      formats.as_rgb(picture, f"{archive}:{name}"),
+      captions,
+    )
+
+
+def divide(
+  archive: pathlib.Path, records: Sequence[dict], group: Callable[[dict], str]
+) -> dict[str, list[dict]]:
+  """Divides records into about nine tenths "train" and one tenth "test".
+
+  Records of one group, and groups that share a picture (byte for byte), stay together:
+  nothing in "test" was drawn alike for "train". A group is in "test" if the SHA-256 of
+  its name (of what shares a picture, the alphabetically first) is 0 modulo 10.
+
+  Args:
+    archive: of the pictures.
+    records: each with the `file` in the archive.
+    group: record -> name of its group.
+
+  Returns:
+    The records by split, in their order; without a split that has none.
+  """
+  groups = [group(record) for record in records]
+  leader = {name: name for name in groups}
+
+  def lead(name: str) -> str:
+    while leader[name] != name:
+      name = leader[name]
+    return name
+
+  seen: dict[bytes, str] = {}
+  pictures = read_pictures(archive, (record["file"] for record in records))
+  for name, picture in zip(groups, pictures, strict=True):
+    other = seen.setdefault(hashlib.sha256(picture).digest(), name)
+    first, second = sorted((lead(name), lead(other)))
+    leader[second] = first
+  held = {name: _tenth(lead(name)) for name in leader}
+  parts: dict[str, list[dict]] = {"train": [], "test": []}
+  for name, record in zip(groups, records, strict=True):
+    parts["test" if held[name] else "train"].append(record)
+  return {split: part for split, part in parts.items() if part}
+
+
+def _tenth(name: str) -> bool:
+  return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % 10 == 0

@@ -1,0 +1,298 @@
+"""Pictures with captions in memory: prepared sets, and scenes that need no files."""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.engine import errors, hosts, progress
+from experiments.engine.datasets import embedded
+from experiments.engine.datasets.builders import CAPTIONED, RECIPES, folders
+from multimodal import scenes
+
+# With few objects in a picture, minutes on a CPU suffice to learn something.
+EMBEDDED = {
+  "scenes_text": scenes.Crowd(counts=(1, 2)),
+  "scenes_text_hard": scenes.CROWD,
+}
+NAMES = (*EMBEDDED, *CAPTIONED)
+
+# Splits of the scenes without a range: so many from the first on.
+_SCENES = {"train": 20_000, "test": 4_000}
+_SIDE = 64
+_CHUNK = 2048  # scenes painted at a time; masks, not needed here, live as long
+_PATIENCE = 5.0  # seconds without a word
+
+# What others call them: coco_captions of TFDS, flickr30k and its kin on the hub.
+_CAPTION_KEYS = ("captions", "caption", "text")
+_ID_KEYS = ("id", "image/id", "image_id", "img_id", "image/filename", "filename")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Captioned:
+  """A split of pictures with captions, whole in memory.
+
+  Attributes:
+    name: of the data set.
+    images: uint8 [n, height, width, 3].
+    captions: for each picture at least one, none of them blank.
+    ids: for each picture what its set calls it.
+    attributes: labels by name, int32 [n], where they are known: of scenes those of
+      `scenes.attributes`, "class" among them. "style" is a property of a caption, not
+      of a picture: [n, captions].
+    label_names: the word of each label, by attribute.
+    skipped: examples that were left out because they could not be used.
+  """
+
+  name: str
+  images: np.ndarray
+  captions: tuple[tuple[str, ...], ...]
+  ids: tuple[str, ...]
+  attributes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  label_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  skipped: int = 0
+
+  def describe(self) -> str:
+    """One line for people: what and how many."""
+    shape = " x ".join(map(str, self.images.shape[1:]))
+    captions = sum(map(len, self.captions))
+    return f"{self.name}: {len(self.ids):,} images of {shape}, {captions:,} captions"
+
+  def take(self, rows: np.ndarray) -> "Captioned":
+    """Returns the examples `rows`, in that order."""
+    return dataclasses.replace(
+      self,
+      images=self.images[rows],
+      captions=tuple(self.captions[row] for row in rows),
+      ids=tuple(self.ids[row] for row in rows),
+      attributes={key: labels[rows] for key, labels in self.attributes.items()},
+    )
+
+
+def load_captioned(
+  name: str,
+  split: str,
+  *,
+  data_dir: str = "",
+  image_size: int | None = None,
+  limit: int | None = None,
+  seed: int = 0,
+  max_skipped: float = 0.01,
+) -> Captioned:
+  """Loads a split of pictures with captions.
+
+  Examples that cannot be used (a picture that cannot be decoded, no caption that is
+  not blank) are left out; how many is said on standard error and in `skipped`.
+
+  Args:
+    name: "scenes_text" or "scenes_text_hard" (procedural scenes of one to two, or one
+      to four objects, five captions each; need no files), or a set that
+      `experiments.prepare` or TFDS prepared as array_record with "image" and "captions", such as TFDS's coco_captions.
+    split: name of a split, or a part of it as in TFDS: "train[:5000]", "train[90%:]".
+      Of the scenes there are 2**31 a split: "train" is the first 20,000, "test" the
+      first 4,000, and a range may reach beyond.
+    data_dir: folder of prepared sets; empty means $DATA_DIR, then TFDS's default.
+    image_size: side of the pictures: others are scaled and cropped to the centre
+      square. None (or 0) keeps their size, 64 for scenes.
+    limit: so many examples, drawn uniformly without replacement, in the order of the
+      split; those that are skipped are not replaced. None (or 0): all.
+    seed: of that draw.
+    max_skipped: greatest share, in [0, 1], of those to be loaded that may be skipped.
+
+  Raises:
+    UsageError: an unknown name or split, or a limit beyond the size of the split.
+    UserError: the set is not prepared, damaged, without captions, of varied sizes
+      without image_size, or too many examples cannot be used.
+  """
+  if name in EMBEDDED:
+    return _load_scenes(name, split, image_size or _SIDE, limit, seed)
+  folder = folders.find_prepared(name, data_dir)
+  if folder is None:
+    raise _not_found(name, data_dir)
+  what = f"'{split}' of '{name}'"
+  examples = _read_prepared(folder, name, split)
+  chosen = [examples[row] for row in _draw(len(examples), limit, seed, what)]
+  described = [example for example in chosen if example[1]]
+  images, kept = _decode(described, image_size, name)
+  blank, broken = len(chosen) - len(described), len(described) - len(kept)
+  _judge(what, len(chosen), blank, broken, max_skipped)
+  return Captioned(
+    name=name,
+    images=images,
+    captions=tuple(captions for _, captions, _ in kept),
+    ids=tuple(known_as for _, _, known_as in kept),
+    skipped=blank + broken,
+  )
+
+
+# Encoded picture, captions that are not blank, id.
+_Example = tuple[bytes, tuple[str, ...], str]
+
+
+def _read_prepared(folder: os.PathLike, name: str, split: str) -> list[_Example]:
+  import tensorflow_datasets as tfds
+
+  from experiments.engine.datasets import stored
+
+  builder = tfds.builder_from_directory(folder)
+  features = builder.info.features
+  find = lambda keys: next((key for key in keys if key in features), None)
+  caption_key, id_key = find(_CAPTION_KEYS), find(_ID_KEYS)
+  image = features["image"] if "image" in features else None
+  if not isinstance(image, tfds.features.Image) or caption_key is None:
+    raise errors.UserError(
+      f"'{name}' in {folder} has the features {', '.join(sorted(features))}; a set "
+      "with 'image' and 'captions' is needed"
+    )
+  return [
+    (
+      example["image"],
+      tuple(filter(None, map(str.strip, _texts(example[caption_key])))),
+      _text(example[id_key]) if id_key else str(row),
+    )
+    for row, example in enumerate(stored.read_examples(builder, split, caption_key))
+  ]
+
+
+def _texts(value: Any) -> list[str]:
+  """The captions in what TFDS hands out for Text, or a Sequence of it or of dicts."""
+  if isinstance(value, dict):  # {"text": several, "id": several}
+    value = value.get("text", value.get("raw", ()))
+  if isinstance(value, str | bytes):
+    return [_text(value)]
+  texts = (item["text"] if isinstance(item, dict) else item for item in value)
+  return [_text(text) for text in texts]
+
+
+def _text(value: Any) -> str:
+  return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _decode(
+  examples: Sequence[_Example], image_size: int | None, name: str
+) -> tuple[np.ndarray, Sequence[_Example]]:
+  """Pictures [n, height, width, 3] and the examples that they belong to."""
+  from experiments.engine.datasets import pictures
+
+  def decode(chosen: Sequence[_Example], side: int | None) -> np.ndarray:
+    encoded = [picture for picture, _, _ in chosen]
+    return pictures.decode_pictures(encoded, channels=3, image_size=side, name=name)
+
+  def decodes(example: _Example) -> bool:
+    try:
+      decode([example], 1)
+    except pictures.UndecodableError:
+      return False
+    return True
+
+  try:
+    return decode(examples, image_size), examples
+  except pictures.UndecodableError:  # rare, so only then each is tried on its own
+    kept = [example for example in examples if decodes(example)]
+    return decode(kept, image_size), kept
+
+
+def _judge(what: str, count: int, blank: int, broken: int, most: float) -> None:
+  """Says how many examples were skipped, or refuses if they were too many."""
+  if not blank + broken:
+    return
+  reasons = [
+    f"{number} {reason}"
+    for number, reason in (
+      (broken, "with a picture that cannot be decoded"),
+      (blank, "without a caption"),
+    )
+    if number
+  ]
+  said = f"{blank + broken} of {count} examples of {what}: {', '.join(reasons)}"
+  if blank + broken > most * count:
+    raise errors.UserError(
+      f"cannot use {said}; more than {most:.3g} of them: prepare the data set again, "
+      "or allow more with max_skipped"
+    )
+  _say(f"skips {said}")
+
+
+def _say(sentence: str) -> None:
+  if hosts.first():
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _load_scenes(
+  name: str, split: str, size: int, limit: int | None, seed: int
+) -> Captioned:
+  from experiments.engine.datasets import pictures
+
+  level = EMBEDDED[name]
+  part, start, stop = embedded.read_range(split, _SCENES, name, most=2**31)
+  if size < scenes.MIN_SIZE:
+    raise errors.UsageError(
+      f"pictures of '{name}' have an image_size of at least {scenes.MIN_SIZE}, not "
+      f"{size}"
+    )
+  pictures.require_memory(3.0 * (limit or stop - start) * size**2, name)
+  rows = _draw(stop - start, limit, seed, f"'{split}' of '{name}'")
+  first = int(scenes.split_ids(part, 1)[0])
+  ids = first + start + rows
+  known = {
+    key: names for kind in scenes.ATTRIBUTES.values() for key, names in kind.items()
+  }
+  return Captioned(
+    name=name,
+    images=_paint(ids, size, name),
+    captions=tuple(map(tuple, scenes.captions(ids, level=level))),
+    ids=tuple(map(str, ids.tolist())),
+    attributes=scenes.attributes(ids, level=level),
+    label_names={**known, "class": scenes.CLASS_NAMES},
+  )
+
+
+def _paint(ids: np.ndarray, size: int, name: str) -> np.ndarray:
+  """Paints in chunks; if that takes seconds, says once how many are left."""
+  level = EMBEDDED[name]
+  images = np.empty((len(ids), size, size, 3), np.uint8)
+  threads = os.cpu_count() or 1
+  began, told = time.perf_counter(), False
+  for start in range(0, len(ids), _CHUNK):
+    passed = time.perf_counter() - began
+    if start and passed > _PATIENCE and not told:
+      left = progress.clock(passed / start * (len(ids) - start))
+      _say(f"paints {len(ids):,} pictures of '{name}': {left} left")
+      told = True
+    part = slice(start, start + _CHUNK)
+    painted = scenes.paint(ids[part], size=size, level=level, threads=threads)
+    images[part] = painted.images
+  return images
+
+
+def _draw(count: int, limit: int | None, seed: int, what: str) -> np.ndarray:
+  """Rows of a subset of `limit` examples, ascending; all if 0."""
+  if not limit:
+    return np.arange(count)
+  if limit < 0 or limit > count:
+    raise errors.UsageError(
+      f"a limit of {limit} examples was asked for, but {what} has {count}"
+    )
+  rng = np.random.default_rng([seed, *b"limit"])
+  return np.sort(rng.choice(count, limit, replace=False))
+
+
+def _not_found(name: str, data_dir: str) -> errors.UserError:
+  folder = folders.data_folder(data_dir)
+  option = f" --data_dir={data_dir}" if data_dir else ""
+  if name in CAPTIONED:
+    return errors.UserError(
+      f"data set '{name}' not found in {folder}; prepare it: "
+      f"python -m experiments.prepare {name} --from=DIR{option}"
+    )
+  known = f"sets with captions: {', '.join(NAMES)}"
+  if name in RECIPES or name in embedded.NAMES:
+    return errors.UsageError(f"'{name}' has labels but no captions; {known}")
+  return errors.UsageError(
+    f"data set '{name}' not found in {folder}{errors.nearest(name, NAMES)}; {known}, "
+    "and any that TFDS prepared there as array_record"
+  )

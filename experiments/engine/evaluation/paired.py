@@ -1,0 +1,288 @@
+"""Evaluation of frozen towers: retrieval, zero-shot, probes, few shots, geometry.
+
+A split is embedded once by each tower; everything else reads the tables. What is
+fitted or chosen sees the training tables only.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive import diagnostics
+from experiments.engine import errors
+from experiments.engine.evaluation import evaluate, tables
+from multimodal import pairing, prompts, retrieval
+
+PARTS = ("shared", "specific", "both", "features")
+
+
+class TowerTable(NamedTuple):
+  """What a tower makes of a split.
+
+  Attributes:
+    parts: "shared" [m, d], "features" [m, f] and, with such a head, "specific" [m, d].
+    example: [m] the example of each row, rising; a text tower has a row for each
+      caption.
+  """
+
+  parts: Mapping[str, np.ndarray]
+  example: np.ndarray
+
+  def first_rows(self) -> np.ndarray:
+    """[n] the first row of each example."""
+    return np.unique(self.example, return_index=True)[1]
+
+  def part(self, name: str) -> np.ndarray:
+    """A part by its name; "both" is the shared and the specific one side by side."""
+    if name == "both":
+      return np.concatenate([self.parts["shared"], self.parts["specific"]], axis=1)
+    return self.parts[name]
+
+
+class Split(NamedTuple):
+  """An embedded split.
+
+  Attributes:
+    towers: tables by tower.
+    attributes: int [n] labels by name, or [n, captions] with one for each caption.
+  """
+
+  towers: Mapping[str, TowerTable]
+  attributes: Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What to measure; a config gives any of these by name.
+
+  Attributes:
+    seed: of every draw.
+    retrieval: recall between each two towers, both ways.
+    ks: numbers of keys to look at.
+    zero_shot: classification by prompts.
+    prompts: set of templates (`multimodal.prompts`).
+    guesses: numbers of classes to name.
+    probe: linear probes of the attributes.
+    knn: nearest neighbours, too.
+    attributes: that are probed; empty for all of the data set's.
+    parts: of a tower that are probed; those that it lacks are left out.
+    few_shot: few-shot classification of "class".
+    shots: examples of each class.
+    draws: of each of `shots`.
+    rows: most rows of the training split that probes are fitted on.
+    geometry: modality gap, alignment, uniformity, effective rank.
+    untrained: whether the same is measured before the first step.
+  """
+
+  seed: int = 0
+  retrieval: bool = True
+  ks: tuple[int, ...] = (1, 5, 10)
+  zero_shot: bool = True
+  prompts: str = "scenes"
+  guesses: tuple[int, ...] = (1, 3, 5)
+  probe: bool = True
+  knn: bool = False
+  attributes: tuple[str, ...] = ()
+  parts: tuple[str, ...] = PARTS
+  few_shot: bool = True
+  shots: tuple[int, ...] = (1, 5, 20)
+  draws: int = 3
+  rows: int = 4000
+  geometry: bool = True
+  untrained: bool = False
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+  """Settings from a flat config; what it does not name keeps its default.
+
+  Raises:
+    UsageError: for an unknown name, or a value out of range.
+  """
+  known = {field.name for field in dataclasses.fields(Settings)}
+  for name in config:
+    if name not in known:
+      raise errors.unknown("evaluation setting", name, known)
+  settings = Settings(**config)
+  for part in settings.parts:
+    if part not in PARTS:
+      raise errors.unknown("part", part, PARTS)
+  for name in ("ks", "guesses", "shots"):
+    values = getattr(settings, name)
+    if not len(values) or min(values) < 1:
+      raise errors.UsageError(
+        f"evaluate.{name} must list numbers above 0, not {values}"
+      )
+  if settings.prompts not in prompts.TEMPLATE_SETS:
+    raise errors.unknown("prompt set", settings.prompts, prompts.TEMPLATE_SETS)
+  for name in ("draws", "rows"):
+    if getattr(settings, name) < 1:
+      raise errors.UsageError(
+        f"evaluate.{name} must be at least 1, not {getattr(settings, name)}"
+      )
+  return settings
+
+
+def check_attributes(settings: Settings, known: Mapping[str, Any]) -> None:
+  """Raises UsageError for an attribute to probe that the data set has no labels of."""
+  for name in settings.attributes if settings.probe else ():
+    if name not in known:
+      raise errors.unknown("attribute", name, known)
+
+
+def evaluate_split(
+  train: Split | None,
+  test: Split,
+  settings: Settings,
+  *,
+  class_weights: np.ndarray | None = None,
+  classified: str = "",
+) -> dict[str, float]:
+  """Measures embedded towers.
+
+  Args:
+    train: what probes are fitted on; None leaves them out.
+    test: measured.
+    settings: what to measure.
+    class_weights: [c, d] zero-shot classifiers, or None for none.
+    classified: tower whose rows they classify.
+
+  Returns:
+    Numbers by name: A_to_B/recall@k and A_to_B/median_rank for towers A and B;
+    zero_shot/topk; probe/TOWER/ATTRIBUTE/PART and chance/ATTRIBUTE (naming the
+    commonest label); fewshot_S/TOWER/PART; geometry/*.
+  """
+  report: dict[str, float] = {}
+  if settings.retrieval:
+    report |= _retrieval(test, settings)
+  if class_weights is not None:
+    found = retrieval.zero_shot_accuracy(
+      test.towers[classified].parts["shared"],
+      class_weights,
+      test.attributes["class"],
+      ks=settings.guesses,
+    )
+    report |= {f"zero_shot/{name}": value for name, value in found.items()}
+  if train is not None and (settings.probe or settings.knn or settings.few_shot):
+    report |= _probes(train, test, settings)
+  if settings.geometry:
+    report |= _geometry(test)
+  return report
+
+
+def embed_prompts(
+  embed: Callable[[Sequence[str]], np.ndarray],
+  class_names: Sequence[str],
+  template_set: str,
+) -> np.ndarray:
+  """Zero-shot classifiers [c, d]: prompt ensembles of a set for each class.
+
+  Args:
+    embed: texts -> [m, d] shared embeddings.
+    class_names: words of each class.
+    template_set: name in `prompts.TEMPLATE_SETS`.
+
+  Raises:
+    UsageError: an unknown set, or no names.
+  """
+  try:
+    sentences = prompts.class_prompts(template_set, class_names)
+  except ValueError as error:
+    raise errors.UsageError(str(error)) from error
+  rows = embed([text for texts in sentences for text in texts])
+  shape = (len(sentences), len(sentences[0]), rows.shape[1])
+  return retrieval.zero_shot_weights(rows.reshape(shape))
+
+
+def _retrieval(test: Split, settings: Settings) -> dict[str, float]:
+  report: dict[str, float] = {}
+  for pair in pairing.tower_pairs(test.towers):
+    for query, key in (pair, pair[::-1]):
+      a, b = test.towers[query], test.towers[key]
+      found = retrieval.recall_at(
+        a.parts["shared"], b.parts["shared"], a.example, b.example, ks=settings.ks
+      )
+      report |= {f"{query}_to_{key}/{name}": value for name, value in found.items()}
+  return report
+
+
+def _probes(train: Split, test: Split, settings: Settings) -> dict[str, float]:
+  """Probes of every attribute in every part of every tower."""
+  report: dict[str, float] = {}
+  for attribute in settings.attributes or tuple(test.attributes):
+    fitted_on, asked = (_labels(x.attributes[attribute]) for x in (train, test))
+    commonest = np.bincount(fitted_on).argmax()
+    report[f"chance/{attribute}"] = float(np.mean(asked == commonest))
+    for tower, table in test.towers.items():
+      for part in present_parts(table, settings.parts):
+        pair = [
+          tables.Table(found.part(part)[rows], labels[: len(rows)])
+          for found, rows, labels in (
+            (train.towers[tower], _rows(train.towers[tower], settings.rows), fitted_on),
+            (table, table.first_rows(), asked),
+          )
+        ]
+        report |= _measured(attribute, f"{tower}/{{}}/{part}", pair, settings)
+  return report
+
+
+def _measured(attribute, place, pair, settings) -> dict[str, float]:
+  """Probe, neighbours and, of classes, few shots of one attribute in one part."""
+  shots = settings.few_shot and attribute == "class"
+  if not (settings.probe or settings.knn or shots):
+    return {}
+  knobs = dict(
+    seed=settings.seed,
+    probe=settings.probe,
+    knn=settings.knn,
+    few_shot=shots,
+    shots=settings.shots,
+    draws=settings.draws,
+    diagnostics=False,
+  )
+  found = evaluate.evaluate_features(*pair, config=knobs)
+  kept = {
+    name: value
+    for name, value in found.items()
+    if name.split("/")[1] in ("top1", "top1_low", "top1_high") and "chance" not in name
+  }
+  ends = {"top1": "", "top1_low": "_low", "top1_high": "_high"}
+  return {
+    f"{name.split('/')[0]}/{place.format(attribute)}{ends[name.split('/')[1]]}": value
+    for name, value in kept.items()
+  }
+
+
+def present_parts(table: TowerTable, parts: Sequence[str] = PARTS) -> list[str]:
+  """Those of `parts` that a tower has."""
+  lacking = () if "specific" in table.parts else ("specific", "both")
+  return [part for part in parts if part not in lacking]
+
+
+def _rows(table: TowerTable, most: int) -> np.ndarray:
+  return table.first_rows()[:most]
+
+
+def _labels(labels: np.ndarray) -> np.ndarray:
+  """[n]: of labels for each caption those of the first."""
+  return labels if labels.ndim == 1 else labels[:, 0]
+
+
+def _geometry(test: Split) -> dict[str, float]:
+  shared = {
+    name: jnp.asarray(table.parts["shared"][table.first_rows()])
+    for name, table in test.towers.items()
+  }
+  report: dict[str, Any] = {}
+  for first, second in pairing.tower_pairs(shared):
+    a, b = shared[first], shared[second]
+    gap = jnp.linalg.norm(jnp.mean(a, axis=0) - jnp.mean(b, axis=0))
+    report[f"geometry/{first}_{second}/modality_gap"] = gap
+    report[f"geometry/{first}_{second}/cosine"] = jnp.mean(jnp.sum(a * b, axis=-1))
+    report[f"geometry/{first}_{second}/alignment"] = diagnostics.alignment(a, b)
+  for name, rows in shared.items():
+    report[f"geometry/{name}/uniformity"] = diagnostics.uniformity(rows, block_size=512)
+    report[f"geometry/{name}/effective_rank"] = diagnostics.effective_rank(rows)
+  return {name: float(value) for name, value in report.items()}

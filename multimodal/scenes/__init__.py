@@ -1,0 +1,74 @@
+"""Procedural scenes with exact factors: pictures and captions that need no files.
+
+A scene is a pure function of (seed, id). Every random number is a counter-based hash
+(`draws`), so any subset can be made in any order, and what is in it is known exactly.
+
+- One object in a picture, for image pretraining (`single`): `factors`, `render`.
+- One to four objects: `compose` gives the factors (`layout`), `relations` how they
+  stand, `paint` pictures with masks and boxes (`painting`), `captions` several
+  descriptions of each (`wording`, `vocabulary`), `attributes` labels for probes, sorted
+  into what picture and caption share and what only one of them has (`labels`).
+
+The two have nothing in common but the materials: id 7 is another scene in each.
+"""
+
+from multimodal.scenes.draws import SPLITS, split_ids
+from multimodal.scenes.labels import ATTRIBUTES, CLASS_NAMES, PROMPTS, attributes
+from multimodal.scenes.layout import (
+  BACKGROUNDS,
+  CROWD,
+  MARGIN,
+  MAX_OBJECTS,
+  POSES,
+  RADII,
+  RELATIONS,
+  SIZES,
+  Crowd,
+  Layout,
+  compose,
+  relations,
+)
+from multimodal.scenes.materials import COLOURS, TEXTURES
+from multimodal.scenes.outlines import SHAPES
+from multimodal.scenes.painting import MIN_SIZE, Painting, paint
+from multimodal.scenes.single import EASY, HARD, Level, factors, render
+from multimodal.scenes.vocabulary import FRAMES, STYLES, SYNONYMS, UNSAID
+from multimodal.scenes.wording import caption_styles, captions
+
+__all__ = [
+  "ATTRIBUTES",
+  "BACKGROUNDS",
+  "CLASS_NAMES",
+  "COLOURS",
+  "CROWD",
+  "EASY",
+  "FRAMES",
+  "HARD",
+  "MARGIN",
+  "MAX_OBJECTS",
+  "MIN_SIZE",
+  "POSES",
+  "PROMPTS",
+  "RADII",
+  "RELATIONS",
+  "SHAPES",
+  "SIZES",
+  "SPLITS",
+  "STYLES",
+  "SYNONYMS",
+  "TEXTURES",
+  "UNSAID",
+  "Crowd",
+  "Layout",
+  "Level",
+  "Painting",
+  "attributes",
+  "caption_styles",
+  "captions",
+  "compose",
+  "factors",
+  "paint",
+  "relations",
+  "render",
+  "split_ids",
+]
