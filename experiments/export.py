@@ -24,9 +24,9 @@ import numpy as np
 from absl import flags
 
 from contrastive import views
-from experiments import probe
 from experiments.engine import build, cli, data, errors, files, record
 from experiments.engine.exporting import card, parity, programs, weights
+from experiments.engine.pretraining import trained
 
 FORMATS = ("safetensors", "stablehlo")
 _IMAGES = 16  # that the check compares on
@@ -88,13 +88,18 @@ def _read_run(folder: str, part: str, data_dir: str) -> card.Subject:
   """All that is exported of a run, with a few images to try it on."""
   if part not in programs.PARTS:
     raise errors.unknown("part", part, programs.PARTS)
-  config = probe.trained_config(folder)
+  config = trained.trained_config(folder)
+  if config.method == "towers":
+    raise errors.UserError(
+      f"{folder} is a run of towers, and experiments.export writes networks of images "
+      "alone; its checkpoints hold the towers"
+    )
   path = pathlib.Path(folder)
   if not (path / "checkpoints").is_dir():
     raise errors.UserError(
       f"no checkpoint under {path}; train first: python -m experiments.pretrain"
     )
-  variables, step = probe.trained_variables(folder)
+  variables, step = trained.trained_variables(folder)
   finished = (path / "summary.json").exists()
   return card.Subject(
     config=config,

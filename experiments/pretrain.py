@@ -27,7 +27,7 @@ from experiments.engine import (
   session,
 )
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.pretraining import images
+from experiments.engine.pretraining import images, tower_task
 from experiments.engine.pretraining.task import Task
 from experiments.engine.reporting import run_page
 
@@ -75,7 +75,11 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       final["train/chance"] = chance
     final["minutes/train"] = trained / 60
     final["minutes/total"] = (time.perf_counter() - start) / 60
-    recorder.summary(final)
+    try:
+      if task.illustrate is not None:
+        task.illustrate(variables, recorder.workdir)
+    finally:  # numbers are not lost for want of pictures
+      recorder.summary(final)
     run_page.write_run_page(workdir)
     hosts.wait("evaluated")
   _conclude(final, workdir)
@@ -93,7 +97,9 @@ def build_task(config: ml_collections.ConfigDict, devices: jax.sharding.Mesh) ->
   return _TASKS[config.method](config, devices)
 
 
-_TASKS = dict.fromkeys(images.METHODS, images.image_task)
+_TASKS = dict.fromkeys(images.METHODS, images.image_task) | {
+  "towers": tower_task.build_tower_task
+}
 
 
 def _train(config, task, recorder, saved):
@@ -133,6 +139,9 @@ def _last_metrics(recorder: record.Recorder) -> dict[str, Any]:
 def _conclude(final, workdir):
   names = (
     "train/loss",
+    "zero_shot/top1",
+    "image_to_text/recall@1",
+    "text_to_image/recall@1",
     "knn/top1",
     "probe/top1",
     "probe/untrained_top1",

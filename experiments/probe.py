@@ -4,17 +4,20 @@
   python -m experiments.probe --run=runs/a --config.data.name=cifar10 --data_dir=DIR
 
 Linear probe, k nearest neighbours, few shots and diagnostics; every choice is made on
-the training split. Without --workdir the records go to <run>/probe.
+the training split. Of a run of towers each part of the image tower is probed: shared,
+specific, both and the encoder's features. Without --workdir the records go to
+<run>/probe.
 """
 
 import pathlib
 from typing import Any
 
 import ml_collections
+import numpy as np
 
-from experiments.engine import build, cli, data, errors, record
-from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.pretraining import images
+from experiments.engine import build, cli, data, record
+from experiments.engine.evaluation import evaluate, paired, tables
+from experiments.engine.pretraining import images, tower_evaluation, trained
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -28,16 +31,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   Returns:
     The contents of summary.json.
   """
-  if not config.run:
-    raise errors.UsageError("which run? give its folder: --run=DIR")
-  trained = trained_config(config.run)
-  variables, _ = trained_variables(config.run)
-  network = build.build_network(trained)
-  source = probed_data(trained.data, config.data)
-  train_set, test_set = data.load_pair(source, config.data_dir, trained.seed)
-  labelled = data.labelled_part(source, train_set, config.data_dir)
-  probed = ml_collections.ConfigDict({"data": source, "evaluate": config.evaluate})
-  final = images.evaluate_network(probed, network, variables, labelled, test_set)
+  of_towers = trained.trained_config(config.run).method == "towers"
+  final = _probe_towers(config) if of_towers else _probe_network(config)
   with record.Recorder(workdir, config) as recorder:
     recorder.summary(final)
   for name, value in sorted(final.items()):
@@ -46,34 +41,52 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   return final
 
 
-def trained_config(folder: str) -> ml_collections.ConfigDict:
-  """Config of the pretraining run in a folder.
+def _probe_network(config) -> dict[str, float]:
+  """Of a run on images alone: the encoder's features."""
+  before = trained.trained_config(config.run)
+  variables, _ = trained.trained_variables(config.run)
+  network = build.build_network(before)
+  source = probed_data(before.data, config.data)
+  train_set, test_set = data.load_pair(source, config.data_dir, before.seed)
+  labelled = data.labelled_part(source, train_set, config.data_dir)
+  probed = ml_collections.ConfigDict({"data": source, "evaluate": config.evaluate})
+  return images.evaluate_network(probed, network, variables, labelled, test_set)
 
-  Raises:
-    UserError: the folder holds no pretraining run.
-  """
-  about = record.read_json(pathlib.Path(folder) / "run.json")
-  config = ml_collections.ConfigDict(about.get("config", {}))
-  if "encoder" not in config or "objective" not in config:
-    raise errors.UserError(
-      f"{folder} is no pretraining run; give the --workdir of experiments.pretrain"
+
+def _probe_towers(config) -> dict[str, float]:
+  """Of a run of towers: each part of what the image tower gives."""
+  towers = trained.trained_towers(config.run)
+  source = probed_data(towers.config.data, config.data)
+  name = towers.tower("image")
+  splits = []
+  for split, limit in (
+    (source.get("labelled") or source.train, source.train_limit),
+    (source.test, source.test_limit),
+  ):
+    found = trained.labelled_images(
+      source.name,
+      split,
+      image_size=towers.config.data.image_size,
+      data_dir=config.data_dir,
+      limit=limit,
+      attribute=config.attribute,
+      seed=towers.config.seed,
     )
-  return config
-
-
-def trained_variables(folder: str) -> tuple[dict[str, Any], int]:
-  """The network's {"params", "batch_stats"} at a run's latest checkpoint, and its step.
-
-  Raises:
-    UserError: the folder holds no whole checkpoint.
-  """
-  with Checkpoints(folder) as checkpoints:
-    saved = checkpoints.restore_tree()
-  variables = {
-    "params": saved["params"]["network"],
-    "batch_stats": saved.get("batch_stats") or {},
-  }
-  return variables, int(saved["step"])
+    parts = tower_evaluation.embed_inputs(
+      towers.network, towers.readings[name], towers.variables, name, found.images
+    )
+    example = np.arange(len(found.labels))
+    splits.append((paired.TowerTable(parts, example), found.labels))
+  (train, train_labels), (test, test_labels) = splits
+  final: dict[str, float] = {}
+  for part in paired.present_parts(train):
+    pair = (
+      tables.Table(train.part(part), train_labels),
+      tables.Table(test.part(part), test_labels),
+    )
+    report = evaluate.evaluate_features(*pair, config=config.evaluate)
+    final |= {f"{part}/{key}": value for key, value in report.items()}
+  return final
 
 
 def probed_data(

@@ -129,8 +129,8 @@ def structure_loss(
 
   Returns:
     [n] values, and the parts' means over the whole batch by name, before the weight of
-    their structure and without gradient: orthogonality, specific_contrast, uniformity,
-    bridge, geometry, penalty.
+    their structure and without gradient: orthogonality, specific_contrast,
+    specific_uniformity, bridge, geometry, penalty.
 
   Raises:
     ValueError: a structure lacks an input, towers differ in shape, or a knob is out of
@@ -152,7 +152,7 @@ def structure_loss(
     found = _separation(features, knobs, scale, how)
     add("orthogonality", knobs.weight * knobs.orthogonality, found.orthogonality)
     add("specific_contrast", knobs.weight * knobs.contrast, found.contrast)
-    add("uniformity", knobs.weight * knobs.uniformity, found.uniformity)
+    add("specific_uniformity", knobs.weight * knobs.uniformity, found.uniformity)
   if structures.bridge is not None:
     values = _bridge(features, structures.bridge, key, axis_name)
     add("bridge", structures.bridge.weight, values)

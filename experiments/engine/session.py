@@ -38,7 +38,9 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
 def initial_variables(config: Any, task: Task) -> dict[str, Any]:
   """The network's variables before the first step, a function of the seed."""
   init_key, _ = keys(config.seed)
-  return states.init_variables(init_key, task.network, task.sample, config.init_from)
+  return states.init_variables(
+    init_key, task.network, task.sample, config.init_from, task.init_part
+  )
 
 
 def begin(config: Any, task: Task) -> Session:
@@ -71,6 +73,7 @@ def begin(config: Any, task: Task) -> Session:
     examples=len(task.train_set.labels),
     with_target=task.with_target,
     init_from=config.init_from,
+    part=task.init_part,
   )
   if config.accum_steps > 1 and state.batch_stats:
     print(

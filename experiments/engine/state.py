@@ -48,6 +48,7 @@ def init_variables(
   network: Trainable,
   sample: Any,
   init_from: str = "",
+  part: str = "",
 ) -> dict[str, Any]:
   """Variables of a network before training: {"params", "batch_stats"}.
 
@@ -56,10 +57,20 @@ def init_variables(
     network: encoder with heads, or towers.
     sample: inputs of a few examples.
     init_from: weights to start from (see `importing.init_from`), or "".
+    part: the tower whose encoder takes them; "" for a network that is no towers.
   """
   variables = network.init(key, sample, train=False)
   params, stats = variables["params"], variables.get("batch_stats", {})
-  if init_from:
+  if init_from and part:
+    own, own_stats = (
+      {"encoder": tree.get(part, {}).get("encoder", {})} for tree in (params, stats)
+    )
+    loaded = importing.init_from(own, own_stats, init_from)
+    params, stats = (
+      {**tree, part: {**tree.get(part, {}), **new}} if new.get("encoder") else tree
+      for tree, new in zip((params, stats), loaded, strict=True)
+    )
+  elif init_from:
     params, stats = importing.init_from(params, stats, init_from)
   return {"params": params, "batch_stats": stats}
 
@@ -74,6 +85,7 @@ def init_state(
   examples: int,
   with_target: bool,
   init_from: str = "",
+  part: str = "",
 ) -> TrainState:
   """State of a run before its first step.
 
@@ -86,8 +98,9 @@ def init_state(
     examples: size of the training set, for per-anchor state.
     with_target: keep a momentum copy of the network.
     init_from: weights that the network starts from, or "".
+    part: as in `init_variables`.
   """
-  variables = init_variables(key, network, sample, init_from)
+  variables = init_variables(key, network, sample, init_from, part)
   params = {"network": variables["params"], "objective": objective.params}
   stats = variables["batch_stats"]
   width = network.projection_width

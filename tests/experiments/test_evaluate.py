@@ -14,7 +14,6 @@ from experiments.engine import data
 from experiments.engine.errors import UsageError, UserError
 from experiments.engine.evaluation import (
   evaluate,
-  few_shot,
   metrics,
   neighbours,
   probing,
@@ -23,7 +22,7 @@ from experiments.engine.evaluation import (
 )
 
 
-def _blobs(n=240, d=12, k=4, spread=1.5, seed=0):
+def blobs(n=240, d=12, k=4, spread=1.5, seed=0):
   """Overlapping Gaussian classes with correlated features of very unequal scales."""
   rng = np.random.default_rng(seed)
   centres = rng.normal(size=(k, d))
@@ -56,7 +55,7 @@ def _centred(weights):
 
 @pytest.mark.parametrize("c", [0.01, 1.0, 100.0])
 def test_probe_reaches_the_minimum_that_a_float64_solver_finds(c):
-  train = _blobs()
+  train = blobs()
   probe = probing.fit_probe(train, grid=(c,))
   x = probe.standardise(train.features).astype(np.float64)
   best = optimize.minimize(
@@ -78,7 +77,7 @@ def test_probe_reaches_the_minimum_that_a_float64_solver_finds(c):
 
 def test_probe_equals_scikit_learn():
   linear_model = pytest.importorskip("sklearn.linear_model")
-  train, test = _blobs(), _blobs(seed=1)
+  train, test = blobs(), blobs(seed=1)
   probe = probing.fit_probe(train, grid=(0.3,))
   x = probe.standardise(train.features).astype(np.float64)
   peer = linear_model.LogisticRegression(C=0.3, tol=1e-8, max_iter=5000)
@@ -93,7 +92,7 @@ def test_probe_equals_scikit_learn():
 
 def test_probe_of_two_classes_is_scikit_learn_at_twice_the_c():
   linear_model = pytest.importorskip("sklearn.linear_model")
-  train = _blobs(k=2)
+  train = blobs(k=2)
   probe = probing.fit_probe(train, grid=(0.5,))
   x = probe.standardise(train.features).astype(np.float64)
   peer = linear_model.LogisticRegression(C=1.0, tol=1e-8, max_iter=5000)
@@ -104,7 +103,7 @@ def test_probe_of_two_classes_is_scikit_learn_at_twice_the_c():
 
 
 def test_probe_does_not_depend_on_units_or_constant_columns():
-  train = _blobs()
+  train = blobs()
   scaled = np.concatenate(
     [train.features * np.float32(1e3), np.full((240, 1), 7.3, np.float32)], axis=1
   )
@@ -116,7 +115,7 @@ def test_probe_does_not_depend_on_units_or_constant_columns():
 
 
 def test_a_row_of_weight_zero_is_not_there():
-  train = _blobs()
+  train = blobs()
   features = tables.standardiser(train.features)(train.features)
   problem = softmax_regression.pose(jnp.asarray(features))
   weight = (np.arange(240) < 120).astype(np.float32)
@@ -130,7 +129,7 @@ def test_a_row_of_weight_zero_is_not_there():
 
 
 def test_principal_axes_change_the_path_but_not_the_end(monkeypatch):
-  train = _blobs()
+  train = blobs()
   rotated = probing.fit_probe(train, grid=(1.0,))
   monkeypatch.setattr(softmax_regression, "_ROTATE_UP_TO", 0)
   softmax_regression.pose.clear_cache()
@@ -141,7 +140,7 @@ def test_principal_axes_change_the_path_but_not_the_end(monkeypatch):
 
 
 def test_separable_classes_stay_finite_under_a_weak_penalty():
-  train = _blobs(spread=0.01)
+  train = blobs(spread=0.01)
   probe = probing.fit_probe(train, grid=(1e4,))
   assert np.isfinite(probe.weights).all()
   assert (probe.scores(train.features).argmax(1) == train.labels).all()
@@ -184,7 +183,7 @@ def test_labels_that_cannot_be_learnt_are_refused(labels, num_classes, sentence)
 
 
 def test_features_that_are_not_finite_are_counted():
-  train = _blobs()
+  train = blobs()
   train.features[[3, 8], 0] = np.nan, np.inf
   with pytest.raises(UserError, match="2 of 240 train rows have"):
     probing.fit_probe(train)
@@ -209,7 +208,7 @@ def _vote_oracle(rows, labels, query, k, temperature, num_classes, skip=None):
 @pytest.mark.parametrize("entries", [2**24, 100])
 def test_votes_equal_loops(monkeypatch, temperature, entries):
   monkeypatch.setattr(neighbours, "_BLOCK_ENTRIES", entries)
-  train, test = _blobs(n=40), _blobs(n=15, seed=1)
+  train, test = blobs(n=40), blobs(n=15, seed=1)
   found = neighbours.find_neighbours(*train, test.features, k=7)
   scores = neighbours.vote(found, k=5, temperature=temperature, num_classes=4)
   expected = np.stack(
@@ -223,7 +222,7 @@ def test_votes_equal_loops(monkeypatch, temperature, entries):
 
 
 def test_settings_are_chosen_by_leaving_one_out():
-  train = _blobs(n=40, spread=0.8)
+  train = blobs(n=40, spread=0.8)
   ks, temperatures = (1, 3, 200), (0.02, float("inf"))
   choice = neighbours.choose_settings(
     *train, num_classes=4, ks=ks, temperatures=temperatures
@@ -253,7 +252,7 @@ def test_a_row_is_not_its_own_neighbour():
 
 
 def test_leaving_out_a_part_of_many_rows(monkeypatch):
-  train = _blobs(n=400)
+  train = blobs(n=400)
   options = {"num_classes": 4, "ks": (5,), "temperatures": (0.07,)}
   every = neighbours.choose_settings(*train, **options)
   monkeypatch.setattr(neighbours, "_MAX_LEFT_OUT", 200)
@@ -262,63 +261,9 @@ def test_leaving_out_a_part_of_many_rows(monkeypatch):
 
 
 def test_zero_rows_have_no_direction_and_do_no_harm():
-  train = _blobs(n=40)
+  train = blobs(n=40)
   found = neighbours.find_neighbours(*train, np.zeros((2, 12), np.float32), k=3)
   np.testing.assert_array_equal(found.cosines, 0)
-
-
-# --- few shots
-
-
-@pytest.mark.parametrize("n", [8, 40])
-def test_ridge_solves_the_normal_equations_and_leaves_one_out(n):
-  rng = np.random.default_rng(0)
-  x = rng.normal(size=(n, 12)).astype(np.float32)
-  y = np.sign(rng.normal(size=(n, 3))).astype(np.float32)
-  penalties = (0.01, 0.3, 1.0, 10.0)
-
-  def solve(x, y, penalty):
-    centre, level = x.mean(0), y.mean(0)
-    z = x - centre
-    weights = np.linalg.solve(z.T @ z + penalty * np.eye(12), z.T @ (y - level))
-    return weights, level - centre @ weights
-
-  x64, y64 = x.astype(np.float64), y.astype(np.float64)
-  scale = np.mean(np.linalg.svd(x64 - x64.mean(0), compute_uv=False) ** 2)
-  errors = []
-  for multiple in penalties:
-    error = 0.0
-    for i in range(n):
-      weights, bias = solve(
-        np.delete(x64, i, 0), np.delete(y64, i, 0), multiple * scale
-      )
-      error += ((x64[i] @ weights + bias - y64[i]) ** 2).sum()
-    errors.append(error)
-  best = penalties[int(np.argmin(errors))] * scale
-  weights, bias = few_shot.fit_ridge(x, y, jnp.array(penalties))
-  expected = solve(x64, y64, best)
-  np.testing.assert_allclose(weights, expected[0], atol=1e-4)
-  np.testing.assert_allclose(bias, expected[1], atol=1e-4)
-
-
-def test_shots_of_equal_features_give_no_weights():
-  weights, bias = few_shot.fit_ridge(
-    np.ones((4, 3), np.float32), np.eye(4, dtype=np.float32), jnp.ones(1)
-  )
-  np.testing.assert_array_equal(weights, 0)
-  np.testing.assert_allclose(bias, 0.25)
-
-
-def test_more_shots_are_better_and_draws_differ():
-  train, test = _blobs(n=400, spread=0.6), _blobs(n=400, spread=0.6)
-  one, twenty = (
-    few_shot.draw_accuracies(train, test, num_classes=4, shots=shots, draws=4)
-    for shots in (1, 20)
-  )
-  assert twenty.mean() > one.mean()
-  assert len(set(one)) > 1
-  again = few_shot.draw_accuracies(train, test, num_classes=4, shots=1, draws=3, seed=1)
-  np.testing.assert_array_equal(again, one[1:])
 
 
 # --- accuracies
@@ -415,7 +360,7 @@ _FAST = {
 
 
 def test_report_has_every_family_as_plain_numbers():
-  table = _blobs(n=240, k=8)
+  table = blobs(n=240, k=8)
   train = tables.Table(table.features[:160], table.labels[:160])
   test = tables.Table(table.features[160:], table.labels[160:])
   report = evaluate.evaluate_features(
@@ -437,7 +382,7 @@ def test_report_has_every_family_as_plain_numbers():
 
 
 def test_nothing_is_chosen_on_the_test_split():
-  train, test = _blobs(n=160), _blobs(n=80, seed=1)
+  train, test = blobs(n=160), blobs(n=80, seed=1)
   rng = np.random.default_rng(0)
   shuffled = tables.Table(test.features, rng.permutation(test.labels))
   first, second = (
@@ -457,10 +402,10 @@ def test_nothing_is_chosen_on_the_test_split():
 
 def test_switches_leave_families_out():
   off = dict.fromkeys(("probe", "knn", "few_shot", "diagnostics"), False)
-  report = evaluate.evaluate_features(_blobs(n=40), _blobs(n=20), config=off)
+  report = evaluate.evaluate_features(blobs(n=40), blobs(n=20), config=off)
   assert set(report) == {"chance/top1"}
   single = off | {"few_shot": True, "shots": (1,), "draws": 1}
-  report = evaluate.evaluate_features(_blobs(n=40), _blobs(n=20), config=single)
+  report = evaluate.evaluate_features(blobs(n=40), blobs(n=20), config=single)
   assert set(report) == {"chance/top1", "fewshot_1/top1"}
 
 
@@ -481,7 +426,7 @@ def test_settings_that_make_no_sense_are_usage_errors(config, sentence):
 
 
 def test_splits_that_do_not_fit_are_refused_before_anything_runs():
-  train, test = _blobs(n=40), _blobs(n=20)
+  train, test = blobs(n=40), blobs(n=20)
   wider = tables.Table(np.ones((20, 13), np.float32), test.labels)
   fewer = tables.Table(test.features[1:], test.labels)
   unseen = tables.Table(test.features, test.labels + 1)

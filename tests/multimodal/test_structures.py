@@ -43,9 +43,9 @@ def test_separation_over_all_towers():
   rows = [list(field.values()) for field in (f.shared, f.specific, f.specific_view)]
   expected = separation.separation_loss(*rows, scale=SCALE, **knobs)
   np.testing.assert_allclose(values, 0.7 * expected, rtol=1e-5)
-  assert set(parts) == {"orthogonality", "specific_contrast", "uniformity"}
+  assert set(parts) == {"orthogonality", "specific_contrast", "specific_uniformity"}
   total = 0.5 * parts["orthogonality"] + 2 * parts["specific_contrast"]
-  total += 0.3 * parts["uniformity"]
+  total += 0.3 * parts["specific_uniformity"]
   np.testing.assert_allclose(total, np.mean(expected), rtol=1e-5)
 
 
@@ -126,7 +126,9 @@ def test_values_are_the_weighted_sum_of_the_parts():
     penalty=Penalty(0.1),
   )
   values, parts = _loss(f, **chosen)
-  weights = dict.fromkeys(("orthogonality", "specific_contrast", "uniformity"), 0.5)
+  weights = dict.fromkeys(
+    ("orthogonality", "specific_contrast", "specific_uniformity"), 0.5
+  )
   weights |= {"bridge": 2.0, "geometry": 0.25, "penalty": 0.1}
   assert list(parts) == list(weights)
   expected = sum(weights[name] * parts[name] for name in parts)

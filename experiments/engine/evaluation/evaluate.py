@@ -35,6 +35,7 @@ class Settings:
     few_shot: whether to classify from a few examples of each class.
     shots: numbers of examples of each class.
     draws: number of draws of each of `shots`.
+    few_shot_classifiers: that are fitted on them: "ridge" (closed form), "softmax".
     diagnostics: whether to measure the geometry of the test features.
     diagnostics_rows: most rows that it takes, since it looks at all pairs.
     untrained: whether pretraining also fits the probe to the features of its network
@@ -51,6 +52,7 @@ class Settings:
   few_shot: bool = True
   shots: tuple[int, ...] = (1, 5, 20)
   draws: int = 5
+  few_shot_classifiers: tuple[str, ...] = ("ridge",)
   diagnostics: bool = True
   diagnostics_rows: int = 5000
   untrained: bool = False
@@ -71,6 +73,9 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     values = getattr(settings, name)
     if not len(values) or min(values) <= 0:
       raise errors.UsageError(f"{name} must list numbers above 0, not {values}")
+  for name in settings.few_shot_classifiers:
+    if name not in few_shot.CLASSIFIERS:
+      raise errors.unknown("few-shot classifier", name, few_shot.CLASSIFIERS)
   if not 0 < settings.probe_validation < 1:
     raise errors.UsageError(
       f"probe_validation must lie between 0 and 1, not {settings.probe_validation}"
@@ -178,9 +183,9 @@ def evaluate_features(
     Numbers by name. chance/top1 is the test accuracy of always naming the most
     frequent training class. probe/*, knn/* have the names of
     `metrics.accuracy_report` and what was chosen (probe/c, probe/validation_top1,
-    knn/k, knn/inverse_temperature, knn/leave_one_out_top1). fewshot_S/top1 is a mean
-    over draws, with Student's 95 % interval (_low, _high) from two draws on.
-    diagnostics/* describe the test features.
+    knn/k, knn/inverse_temperature, knn/leave_one_out_top1). fewshot_S/top1 (ridge) and
+    fewshot_S_softmax/top1 are means over draws, with Student's 95 % interval (_low,
+    _high) from two draws on. diagnostics/* describe the test features.
 
   Raises:
     UserError: for features that are not finite, or labels that cannot be learnt.
@@ -207,8 +212,10 @@ def evaluate_features(
     report |= _named("knn", _knn(train, test, num_classes, settings))
   if settings.few_shot:
     for shots in settings.shots:
-      measured = _few_shot(train, test, num_classes, shots, settings)
-      report |= _named(f"fewshot_{shots}", measured)
+      for name in settings.few_shot_classifiers:
+        measured = _few_shot(train, test, num_classes, shots, settings, name)
+        kind = "" if name == "ridge" else f"_{name}"
+        report |= _named(f"fewshot_{shots}{kind}", measured)
   if settings.diagnostics:
     report |= _named("diagnostics", _diagnose(test.features, settings))
   return report
@@ -263,7 +270,7 @@ def _knn(train, test, num_classes, settings):
   }
 
 
-def _few_shot(train, test, num_classes, shots, settings):
+def _few_shot(train, test, num_classes, shots, settings, classifier):
   accuracies = few_shot.draw_accuracies(
     train,
     test,
@@ -271,6 +278,7 @@ def _few_shot(train, test, num_classes, shots, settings):
     shots=shots,
     draws=settings.draws,
     seed=settings.seed,
+    classifier=classifier,
   )
   report = {"top1": accuracies.mean()}
   if len(accuracies) > 1:

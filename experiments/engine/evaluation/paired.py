@@ -72,6 +72,7 @@ class Settings:
     few_shot: few-shot classification of "class".
     shots: examples of each class.
     draws: of each of `shots`.
+    few_shot_classifiers: "ridge" (closed form), "softmax" (L-BFGS).
     rows: most rows of the training split that probes are fitted on.
     geometry: modality gap, alignment, uniformity, effective rank.
     untrained: whether the same is measured before the first step.
@@ -90,6 +91,7 @@ class Settings:
   few_shot: bool = True
   shots: tuple[int, ...] = (1, 5, 20)
   draws: int = 3
+  few_shot_classifiers: tuple[str, ...] = ("ridge", "softmax")
   rows: int = 4000
   geometry: bool = True
   untrained: bool = False
@@ -240,6 +242,7 @@ def _measured(attribute, place, pair, settings) -> dict[str, float]:
     few_shot=shots,
     shots=settings.shots,
     draws=settings.draws,
+    few_shot_classifiers=settings.few_shot_classifiers,
     diagnostics=False,
   )
   found = evaluate.evaluate_features(*pair, config=knobs)

@@ -1,5 +1,6 @@
 """What a pretraining run trains, on what, and how it is measured in the end."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +48,9 @@ class Task(NamedTuple):
     with_target: whether a momentum copy of the network is kept.
     frozen: parameters -> tree of booleans, True where training changes nothing; None
       if it changes all.
+    init_part: the tower whose encoder `init_from` is for; "" where there are none.
+    illustrate: variables {"params", "batch_stats"}, folder of the run -> writes
+      pictures there for its page (`reporting.pictures`); None for none.
   """
 
   title: str
@@ -59,3 +63,5 @@ class Task(NamedTuple):
   untrained: bool = False
   with_target: bool = False
   frozen: Callable[[Any], Any] | None = None
+  init_part: str = ""
+  illustrate: Callable[[Any, pathlib.Path], None] | None = None

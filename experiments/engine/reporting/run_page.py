@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from experiments.engine import record
-from experiments.engine.reporting import curves, report
+from experiments.engine.reporting import curves, pictures, report, tower_page
 
 _EXPLAINED = {
   "train/loss": "training loss (nats)",
@@ -20,24 +20,55 @@ _EXPLAINED = {
 
 
 def write_run_page(workdir: str) -> pathlib.Path:
-  """Writes report.html, loss.png and loss.svg from the records of a complete run."""
+  """Writes report.html, loss.png and loss.svg from the records of a complete run.
+
+  The page holds a copy of the pictures that the run left, too (`pictures`).
+  """
   folder = pathlib.Path(workdir)
   about = record.read_json(folder / "run.json")
   final = record.read_json(folder / "summary.json")
   lines = record.read_metrics(folder / "metrics.jsonl")
-  figure = run_figure(lines, final.get("train/chance"))
-  curves.save(figure, folder / "loss")
-
-  config = about["config"]
-  page = report.Report(
-    f"{config['method']} with {config['objective']['name']} on {config['data']['name']}"
-  )
-  page.figure(figure, "Training loss, alignment and uniformity over the steps.")
-  page.table(*final_table(final), "Final numbers (summary.json).")
+  towers = about["config"]["method"] == "towers"
+  write = _tower_parts if towers else _image_parts
+  page = write(folder, about["config"], final, lines)
   page.heading("How it was made")
   page.environment(about)
   page.write(folder / "report.html")
   return folder / "report.html"
+
+
+def _image_parts(folder, config, final, lines) -> report.Report:
+  page = report.Report(
+    f"{config['method']} with {config['objective']['name']} on {config['data']['name']}"
+  )
+  figure = run_figure(lines, final.get("train/chance"))
+  curves.save(figure, folder / "loss")
+  page.figure(figure, "Training loss, alignment and uniformity over the steps.")
+  _add_pictures(page, folder)
+  page.table(*final_table(final), "Final numbers (summary.json).")
+  return page
+
+
+def _tower_parts(folder, config, final, lines) -> report.Report:
+  page = report.Report(tower_page.tower_title(config))
+  panels = tower_page.tower_panels(lines, final.get("train/chance"))
+  figure = curves.figure(panels, columns=3)
+  curves.save(figure, folder / "loss")
+  narrow = curves.figure(panels, columns=1)
+  page.heading("Training")
+  page.figure(figure, "Loss and its parts over the steps of training.", narrow)
+  if pictures.read_pictures(folder):
+    page.heading("Pictures of the test split")
+    _add_pictures(page, folder)
+  page.heading("Final numbers")
+  for table in tower_page.tower_tables(final):
+    page.table(*table)
+  return page
+
+
+def _add_pictures(page: report.Report, folder: pathlib.Path) -> None:
+  for path, caption in pictures.read_pictures(folder):
+    page.picture(path, caption)
 
 
 def final_table(final: dict) -> tuple[list[str], list[list]]:

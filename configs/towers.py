@@ -1,0 +1,206 @@
+"""Image-text pretraining: two towers, CLIP's terms or four, and the latent structures.
+
+  python -m experiments.pretrain --config=configs/towers.py:smoke
+
+| preset           | what                                        | hardware    | time    |
+|------------------|---------------------------------------------|-------------|---------|
+| smoke            | procedural scenes, 2 epochs                 | 2 CPU cores | < 1 min |
+| quick            | scenes at 32 px, 8 epochs                   | 2 CPU cores | minutes |
+| scenes (default) | scenes at 64 px, ViT-micro and small text   | 2 CPU cores | minutes |
+| emoji            | noto_emoji: 72 px drawings with names       | 2 CPU cores | not run |
+| icons            | mdi_icons: 64 px drawings with names        | 2 CPU cores | not run |
+| clip_vit_b32     | CLIP's ViT-B/32 on coco_captions at 224 px  | 1 GPU       | not run |
+
+Every preset takes the arms of the comparison as overrides:
+
+  --config.objective.terms=four                  in-modal terms too (needs views)
+  --config.structures.separation.weight=1.0      deep feature separation
+  --config.structures.bridge.weight=1.0          Brownian bridge
+  --config.structures.geometry.weight=1.0        geometric consistency
+  --config.objective.name=augmented              any objective on anchors
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from configs.pretrain import get_config as get_pretrain_config
+
+
+def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
+  """Config of a preset; unknown presets are refused."""
+  presets = {
+    "smoke": _smoke,
+    "quick": _quick,
+    "scenes": _scenes,
+    "emoji": _emoji,
+    "icons": _icons,
+    "clip_vit_b32": _clip_vit_b32,
+  }
+  if preset not in presets:
+    raise ValueError(f"unknown preset '{preset}'; known: {', '.join(presets)}")
+  config = _base()
+  presets[preset](config)
+  return config
+
+
+def sweep() -> list[dict]:
+  """Points of `experiments.sweep`: seeds outermost, so that a stop leaves balance."""
+  arms: list[dict] = [
+    {"objective.terms": "two"},
+    {"objective.terms": "four"},
+    {"objective.terms": "four", "structures.separation.weight": 1.0},
+    {"objective.terms": "four", "structures.bridge.weight": 1.0},
+    {"objective.terms": "four", "structures.geometry.weight": 8.0},
+    {
+      "objective.terms": "four",
+      "structures.separation.weight": 1.0,
+      "structures.bridge.weight": 1.0,
+      "structures.geometry.weight": 8.0,
+    },
+  ]
+  return [arm | {"seed": seed} for seed in range(5) for arm in arms]
+
+
+def _base():
+  """What runs have in common with those on images, and what towers add."""
+  shared = get_pretrain_config("scenes")
+  c = ml_collections.ConfigDict()
+  for name in (
+    "seed",
+    "data_dir",
+    "dtype",
+    "remat",
+    "log_every",
+    "save_every",
+    "save_minutes",
+    "keep",
+    "skip_bad_steps",
+    "resume",
+    "init_from",
+    "dry_run",
+    "accum_steps",
+    "mesh",
+    "optimizer",
+    "objective",
+  ):
+    c[name] = shared[name]
+  c.method = "towers"
+  c.batch = 128
+  c.epochs = 20
+  c.width = 128  # of the shared space, and of the specific ones
+
+  c.data = ml_collections.ConfigDict(
+    dict(
+      name="scenes_text",
+      image_size=64,
+      train="train",
+      test="test",
+      train_limit=10000,
+      test_limit=1000,
+      mean=(0.5,),
+      std=(0.25,),
+    )
+  )
+  # view: augmented inputs for in-modal terms and structures; "" for none. frozen: ""
+  # (all learns), encoder (the heads learn) or tower.
+  c.towers = ml_collections.ConfigDict(
+    dict(
+      image=dict(
+        kind="image", encoder=dict(name="resnet_tiny"), view="pairs", frozen=""
+      ),
+      text=dict(kind="text", encoder=dict(name="text_micro"), view="eda", frozen=""),
+    )
+  )
+  c.objective.terms = "two"  # two: every pair of towers, both ways; four: in-modal too
+  c.objective.in_modal_weight = 1.0  # of an in-modal term, beside 1 of a cross-modal
+  c.objective.temperature = 0.07  # where the learned one starts
+  c.objective.learn_temperature = True
+  c.structures = _structures()
+  c.optimizer.update(learning_rate=1e-3, weight_decay=0.05, b2=0.98, warmup=0.05)
+  c.evaluate = evaluation_settings()
+  return c
+
+
+def _structures():
+  """A weight of 0 leaves a structure out. All weights are this project's choice."""
+  t = config_dict.placeholder(float)
+  c = ml_collections.ConfigDict(
+    dict(
+      separation=dict(
+        weight=0.0, orthogonality=1.0, contrast=1.0, uniformity=1.0, t=2.0
+      ),
+      bridge=dict(weight=0.0, t=t),
+      geometry=dict(weight=0.0, intra=1.0, inter=1.0, augmented=1.0, reduction="pairs"),
+      penalty=dict(weight=0.0, kind="squared_distance"),
+    )
+  )
+  c.bridge.t = 0.25  # nearer the other tower; None samples one an example
+  return c
+
+
+def evaluation_settings() -> ml_collections.ConfigDict:
+  """What is measured on frozen towers; engine/evaluation/paired.py has more."""
+  return ml_collections.ConfigDict(
+    dict(
+      seed=0,
+      retrieval=True,
+      zero_shot=True,
+      prompts="scenes",
+      probe=True,
+      attributes=("class", "colour", "pose", "background", "style"),
+      few_shot=True,
+      shots=(1, 5, 20),
+      draws=3,
+      rows=4000,
+      untrained=False,
+    )
+  )
+
+
+def _smoke(c):
+  c.epochs = 2
+  c.batch = 32
+  c.log_every = 2
+  c.data.update(train_limit=256, test_limit=128, image_size=32)
+  c.evaluate.update(shots=(1,), draws=2, attributes=("class", "pose"))
+
+
+def _quick(c):
+  c.epochs = 8
+  c.data.update(train_limit=4000, test_limit=1000, image_size=32)
+
+
+def _scenes(c):
+  c.data.train_limit = 10000
+
+
+def _emoji(c):
+  c.data.update(
+    name="noto_emoji", image_size=64, train="train", test="test", train_limit=0
+  )
+  c.data.test_limit = 0
+  c.evaluate.update(probe=False, few_shot=False, zero_shot=False, attributes=())
+
+
+def _icons(c):
+  _emoji(c)
+  c.data.name = "mdi_icons"
+
+
+def _clip_vit_b32(c):
+  c.data.update(
+    name="coco_captions",
+    image_size=224,
+    test="val",
+    train_limit=0,
+    test_limit=5000,
+    mean=(0.4815, 0.4578, 0.4082),
+    std=(0.2686, 0.2613, 0.2758),
+  )
+  c.batch = 1024
+  c.width = 512
+  c.dtype = "bfloat16"
+  c.towers.image.encoder = ml_collections.ConfigDict(dict(name="clip_vit_b32"))
+  c.towers.text.encoder = ml_collections.ConfigDict(dict(name="text_base"))
+  c.optimizer.update(learning_rate=5e-4, weight_decay=0.2, warmup=0.05)
+  c.evaluate.update(probe=False, few_shot=False, zero_shot=False, attributes=())

@@ -1,0 +1,156 @@
+"""Embeds pair sets by frozen towers, and measures what they made."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.engine.evaluation import evaluate, paired
+from experiments.engine.pretraining.pairs import (
+  Column,
+  Images,
+  PairSet,
+  Texts,
+  make_texts,
+)
+from experiments.engine.pretraining.tower_method import Reading
+from multimodal import tokenizer
+from multimodal.towers import Towers
+
+
+def evaluate_towers(
+  network: Towers,
+  readings: Mapping[str, Reading],
+  train_set: PairSet | None,
+  test_set: PairSet,
+  settings: paired.Settings,
+  variables: Any,
+) -> dict[str, float]:
+  """Embeds both splits once by every tower and measures them.
+
+  Args:
+    network: the towers.
+    readings: of their columns.
+    train_set: what probes are fitted on; None leaves them out.
+    test_set: measured.
+    settings: what to measure.
+    variables: {"params", "batch_stats"} of the towers.
+  """
+  split = functools.partial(embed_split, network, readings, variables)
+  test = split(test_set)
+  train = None
+  if train_set is not None and test_set.attributes:
+    most = np.arange(min(settings.rows, len(train_set.labels)))
+    train = split(take(train_set, most))
+  names = {type(column): name for name, column in test_set.columns.items()}
+  weights = None
+  if settings.zero_shot and test_set.class_names and {Images, Texts} <= set(names):
+    name = names[Texts]
+    context = text_context(network, name)
+    embed = functools.partial(
+      embed_texts, network, variables, name, tokenizer.load(), context
+    )
+    weights = paired.embed_prompts(embed, test_set.class_names, settings.prompts)
+  return paired.evaluate_split(
+    train,
+    test,
+    settings,
+    class_weights=weights,
+    classified=names.get(Images, ""),
+  )
+
+
+def take(pairs: PairSet, rows: np.ndarray) -> PairSet:
+  """The examples `rows` of a set, with the first caption of each."""
+  columns: dict[str, Column] = {}
+  for name, column in pairs.columns.items():
+    if isinstance(column, Images):
+      columns[name] = Images(column.pixels[rows])
+    elif isinstance(column, Texts):
+      texts = [column.captions[i][:1] for i in rows.tolist()]
+      context = column.tokens.shape[1]
+      columns[name] = make_texts(texts, column.tokenizer, context)
+  return PairSet(
+    pairs.name,
+    columns,
+    pairs.labels[rows],
+    pairs.class_names,
+    {name: labels[rows] for name, labels in pairs.attributes.items()},
+  )
+
+
+def embed_split(
+  network: Towers, readings: Mapping[str, Reading], variables: Any, pairs: PairSet
+) -> paired.Split:
+  """Embeds what each tower reads of a set."""
+  tables = {}
+  for name, column in pairs.columns.items():
+    if isinstance(column, Texts):
+      inputs, example = column.tokens, column.example()
+    else:
+      rows = np.arange(len(column))
+      inputs, example = column.inputs(rows, 0, 0)["base"], rows
+    parts = embed_inputs(network, readings[name], variables, name, inputs)
+    tables[name] = paired.TowerTable(parts, example)
+  return paired.Split(tables, pairs.attributes)
+
+
+def embed_texts(
+  network: Towers,
+  variables: Any,
+  name: str,
+  words: tokenizer.Tokenizer,
+  context: int,
+  texts: Sequence[str],
+) -> np.ndarray:
+  """Shared embeddings [m, d] of texts by the tower `name`.
+
+  Args:
+    network: the towers.
+    variables: theirs.
+    name: of the text tower.
+    words: makes tokens of texts.
+    context: most tokens of a text; longer ones are cut.
+    texts: m of them.
+  """
+  tokens, _ = words.batch(list(texts), context)
+  return embed_inputs(network, Reading(), variables, name, tokens)["shared"]
+
+
+def text_context(network: Towers, name: str) -> int:
+  """Most tokens that the text tower `name` reads."""
+  encoder: Any = network.towers[name].encoder
+  return encoder.context
+
+
+def embed_inputs(
+  network: Towers, reading: Reading, variables: Any, name: str, inputs: Any
+) -> dict[str, np.ndarray]:
+  """Parts of a tower's embeddings of n inputs, float32 on the host.
+
+  Args:
+    network: the towers.
+    reading: of the tower.
+    variables: {"params", "batch_stats"} of the towers.
+    name: of the tower.
+    inputs: [n, ...] as its column has them.
+
+  Returns:
+    "features" [n, f], "shared" [n, d] and, with such a head, "specific" [n, d].
+  """
+  widths: dict[str, int] = {}
+
+  def apply(variables, inputs):
+    made = network.embed(variables, name, reading.prepare(inputs))
+    found = {k: v for k, v in made._asdict().items() if v is not None}
+    widths.update({k: v.shape[1] for k, v in found.items()})
+    return jnp.concatenate(list(found.values()), axis=1)
+
+  rows = evaluate.embed(
+    jax.tree_util.Partial(apply, variables), inputs, split=f"{name} tower"
+  )
+  ends = np.cumsum(list(widths.values()))[:-1]
+  return dict(zip(widths, np.split(rows, ends, axis=1), strict=True))
