@@ -26,17 +26,22 @@ from absl import flags
 from contrastive import views
 from experiments.engine import build, cli, data, errors, files, record
 from experiments.engine.exporting import card, parity, programs, weights
-from experiments.engine.pretraining import trained
+from experiments.engine.pretraining import (
+  pair_loading,
+  tower_evaluation,
+  tower_network,
+  trained,
+)
 
 FORMATS = ("safetensors", "stablehlo")
-_IMAGES = 16  # that the check compares on
+_INPUTS = 16  # that the check compares on
 
 
 def run(
   folder: str,
   *,
   formats: Sequence[str] = FORMATS,
-  part: str = "encoder",
+  part: str = "",
   out: str = "",
   data_dir: str = "",
 ) -> dict[str, Any]:
@@ -45,7 +50,8 @@ def run(
   Args:
     folder: of the pretraining run.
     formats: any of FORMATS.
-    part: "encoder", or "network" with the heads.
+    part: "encoder", or "network" with the heads; of towers the name of one, which has
+      its heads. Empty is the encoder, or the first image tower.
     out: folder of the files; default <folder>/export.
     data_dir: folder of prepared data sets.
 
@@ -86,14 +92,9 @@ def _check_names(folder: str, formats: Sequence[str]) -> None:
 
 def _read_run(folder: str, part: str, data_dir: str) -> card.Subject:
   """All that is exported of a run, with a few images to try it on."""
-  if part not in programs.PARTS:
-    raise errors.unknown("part", part, programs.PARTS)
   config = trained.trained_config(folder)
-  if config.method == "towers":
-    raise errors.UserError(
-      f"{folder} is a run of towers, and experiments.export writes networks of images "
-      "alone; its checkpoints hold the towers"
-    )
+  part = part or programs.parts_of(config)[0]
+  programs.check_part(config, part)
   path = pathlib.Path(folder)
   if not (path / "checkpoints").is_dir():
     raise errors.UserError(
@@ -108,20 +109,30 @@ def _read_run(folder: str, part: str, data_dir: str) -> card.Subject:
     step=step,
     part=part,
     variables=variables,
-    images=_test_images(config.data, data_dir),
+    inputs=_test_inputs(config, part, data_dir),
     licence=card.data_licence(config.data.name, data_dir),
   )
 
 
-def _test_images(config: ml_collections.ConfigDict, data_dir: str) -> np.ndarray:
-  """A few images of the run's test split, [n, h, w, c]."""
+def _test_inputs(config, part: str, data_dir: str) -> np.ndarray:
+  """A few inputs of the run's test split: images [n, h, w, c] or tokens [n, t]."""
+  if config.method == "towers":
+    asked = ml_collections.ConfigDict(config.to_dict())
+    asked.data_dir = data_dir
+    _, pairs = pair_loading.load_pairs(asked, train=False)
+    rows = np.arange(min(_INPUTS, len(pairs.labels)))
+    return pairs.columns[part].inputs(rows, 0, 0)["base"]
   load = functools.partial(
-    data.load, config.name, config.test, data_dir=data_dir, image_size=config.image_size
+    data.load,
+    config.data.name,
+    config.data.test,
+    data_dir=data_dir,
+    image_size=config.data.image_size,
   )
   try:
-    return load(limit=_IMAGES).images
+    return load(limit=_INPUTS).images
   except errors.UsageError:  # a split of fewer images, if it is not something worse
-    return load().images[:_IMAGES]
+    return load().images[:_INPUTS]
 
 
 def _staging(target: pathlib.Path) -> tempfile.TemporaryDirectory:
@@ -139,15 +150,14 @@ def _write_files(
   subject: card.Subject, formats: Sequence[str], stage: pathlib.Path
 ) -> list[str]:
   """Writes the exports and returns their names."""
-  chosen = programs.select_part(subject.variables, subject.part)
+  chosen = programs.select_part(subject.config, subject.variables, subject.part)
   names = [f"{subject.part}.{name}" for name in formats]
   for name, kind in zip(names, formats, strict=True):
     if kind == "safetensors":
       weights.save_weights(stage / name, chosen, _metadata(subject))
     else:
-      encode = programs.pixel_encoder(subject.config, subject.part)
-      shape = subject.images.shape[1:]
-      program = programs.export_program(encode, chosen, shape)
+      encode = programs.part_encoder(subject.config, subject.part)
+      program = programs.export_program(encode, chosen, subject.inputs)
       programs.save_program(stage / name, program)
   return names
 
@@ -161,7 +171,7 @@ def _metadata(subject: card.Subject) -> dict[str, str]:
     "seed": str(config.seed),
     "objective": config.objective.name,
     "data": config.data.name,
-    "image_shape": json.dumps(subject.images.shape[1:]),
+    "input_shape": json.dumps(subject.inputs.shape[1:]),
     "config": json.dumps(record.config_dict(config), sort_keys=True),
     "versions": json.dumps(subject.about.get("versions", {}), sort_keys=True),
   }
@@ -172,7 +182,7 @@ def _check_files(
 ) -> dict[str, float]:
   """Compares the files with the live model; keeps those that differ as *.failed."""
   expected = _live_outputs(subject)
-  differences = parity.measure_differences(stage, names, subject.images, expected)
+  differences = parity.measure_differences(stage, names, subject.inputs, expected)
   most = parity.TOLERANCE[subject.config.dtype]
   wrong = [name for name in names if not differences[name] <= most]
   if wrong:
@@ -188,15 +198,27 @@ def _check_files(
 
 def _live_outputs(subject: card.Subject) -> Any:
   """What the network gives in evaluation mode, as training and the probe call it."""
+  if subject.config.method == "towers":
+    return _live_tower(subject)
   network = build.build_network(subject.config)
-  statistics = build.channel_statistics(subject.config.data, subject.images.shape)
-  x = views.normalise(jnp.asarray(subject.images, jnp.float32) / 255, *statistics)
+  statistics = build.channel_statistics(subject.config.data, subject.inputs.shape)
+  x = views.normalise(jnp.asarray(subject.inputs, jnp.float32) / 255, *statistics)
   if subject.part == "encoder":
     return jax.jit(network.embed)(subject.variables, x)
   outputs: Any = jax.jit(functools.partial(network.apply, train=False))(
     subject.variables, x
   )
   return outputs._asdict()
+
+
+def _live_tower(subject: card.Subject) -> dict[str, np.ndarray]:
+  config, part = subject.config, subject.part
+  shape = subject.inputs.shape[1:]
+  reading = tower_network.build_reading(config.towers[part], config.data, shape)
+  network = tower_network.build_towers(config)
+  return tower_evaluation.embed_inputs(
+    network, reading, subject.variables, part, subject.inputs
+  )
 
 
 def _move(stage: pathlib.Path, target: pathlib.Path, names: list[str]) -> None:
@@ -229,7 +251,9 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
   flags.DEFINE_string("run", "", "folder of the pretraining run")
   flags.DEFINE_string("format", ",".join(FORMATS), "formats, with commas between them")
-  flags.DEFINE_string("part", "encoder", "encoder, or network: with its heads")
+  flags.DEFINE_string(
+    "part", "", "encoder (the default) or network; of towers the name of one"
+  )
   flags.DEFINE_string("out", "", "folder of the files; default <run>/export")
   flags.DEFINE_string("data_dir", "", "folder of prepared data sets; default $DATA_DIR")
   cli.guard(main)

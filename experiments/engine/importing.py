@@ -17,6 +17,7 @@ from experiments.engine import errors
 from experiments.engine.exporting import weights
 
 _SHOWN = 8
+_HEADS = ("shared", "specific")
 
 
 class _Layout(NamedTuple):
@@ -101,10 +102,10 @@ def init_from(
 ) -> tuple[dict, dict]:
   """The variables of a network with the values of a safetensors file.
 
-  Files are told apart by their names: those of `experiments.export` (part encoder or
-  network; the digest is checked), and CLIP image towers under the names of open_clip
-  (`visual.conv1.weight`) or Hugging Face (`vision_model.embeddings...`), alone or with
-  a text tower, which is passed over. A tower's projection is left out: features are
+  Files are told apart by their names: those of `experiments.export` (part encoder,
+  network or a tower; the digest is checked), and CLIP image towers under the names of
+  open_clip (`visual.conv1.weight`) or Hugging Face (`vision_model.embeddings...`),
+  alone or with a text tower, which is passed over. A tower's projection is left out: features are
   its input, as in the linear probes of Radford et al. (2021).
 
   Args:
@@ -129,14 +130,19 @@ def init_from(
     found = {name: _Found(name, value) for name, value in flat.items()}
   else:
     found = _read_tower(path, tensors, target)
-  whole = not all(map(_in_encoder, found))
-  new = _put(path, target, found, [n for n in target if whole or _in_encoder(n)])
+  # Heads of a tower have no place in a network of images alone.
+  parts = {_part(name) for name in target}
+  found = {
+    n: f for n, f in found.items() if _part(n) in parts or _part(n) not in _HEADS
+  }
+  filled = {_part(name) for name in found}
+  new = _put(path, target, found, [n for n in target if _part(n) in filled])
   tree = traverse_util.unflatten_dict(new, sep="/")
   return tree["params"], tree.get("batch_stats", {})
 
 
-def _in_encoder(name: str) -> bool:
-  return name.split("/")[1] == "encoder"
+def _part(name: str) -> str:
+  return name.split("/")[1]
 
 
 def _put(path, target: dict, found: dict[str, _Found], wanted: Iterable[str]) -> dict:

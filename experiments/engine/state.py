@@ -57,19 +57,15 @@ def init_variables(
     network: encoder with heads, or towers.
     sample: inputs of a few examples.
     init_from: weights to start from (see `importing.init_from`), or "".
-    part: the tower whose encoder takes them; "" for a network that is no towers.
+    part: the tower that takes them; "" for a network that is no towers.
   """
   variables = network.init(key, sample, train=False)
   params, stats = variables["params"], variables.get("batch_stats", {})
   if init_from and part:
-    own, own_stats = (
-      {"encoder": tree.get(part, {}).get("encoder", {})} for tree in (params, stats)
-    )
-    loaded = importing.init_from(own, own_stats, init_from)
-    params, stats = (
-      {**tree, part: {**tree.get(part, {}), **new}} if new.get("encoder") else tree
-      for tree, new in zip((params, stats), loaded, strict=True)
-    )
+    own, own_stats = params[part], stats.get(part, {})
+    own, own_stats = importing.init_from(own, own_stats, init_from)
+    params = {**params, part: own}
+    stats = {**stats, part: own_stats} if own_stats else stats
   elif init_from:
     params, stats = importing.init_from(params, stats, init_from)
   return {"params": params, "batch_stats": stats}

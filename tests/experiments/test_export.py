@@ -115,7 +115,7 @@ def test_the_metadata_say_what_it_is(exported, trained):
   assert metadata["objective"] == "info_nce" and metadata["data"] == "scenes"
   assert metadata["seed"] == "0" and metadata["step"] == "2"
   assert json.loads(metadata["versions"])["jax"] == jax.__version__
-  assert json.loads(metadata["image_shape"]) == [16, 16, 3]
+  assert json.loads(metadata["input_shape"]) == [16, 16, 3]
 
 
 @pytest.mark.parametrize("name", ["encoder.safetensors", "encoder.stablehlo"])

@@ -73,7 +73,7 @@ def save(path, tensors):
   return path
 
 
-@pytest.mark.parametrize("part", programs.PARTS)
+@pytest.mark.parametrize("part", ("encoder", "network"))
 def test_an_export_of_ours_comes_back(part, tmp_path):
   config = pretrain_config.get_config("smoke")
   config.encoder = {"name": "resnet_tiny", "width": 8}
@@ -81,7 +81,7 @@ def test_an_export_of_ours_comes_back(part, tmp_path):
   init = lambda: network.init(jax.random.key(0), jnp.zeros((2, 16, 16, 3)), train=False)
   saved, fresh = drawn(init, seed=1), drawn(init, seed=2)
   path = tmp_path / "a.safetensors"
-  weights.save_weights(path, programs.select_part(saved, part), {})
+  weights.save_weights(path, programs.select_part(config, saved, part), {})
   params, stats = importing.init_from(fresh["params"], fresh["batch_stats"], path)
   new = {"params": params, "batch_stats": stats}
   assert jax.tree.structure(new) == jax.tree.structure(fresh)

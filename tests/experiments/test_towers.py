@@ -15,8 +15,8 @@ from configs import zero_shot as zero_shot_config
 from experiments import export, pretrain, probe, retrieval, zero_shot
 from experiments.engine import build, errors, loop, record
 from experiments.engine.evaluation import paired
-from experiments.engine.exporting import weights
-from experiments.engine.pretraining import pair_loading, tower_objective
+from experiments.engine.exporting import programs, weights
+from experiments.engine.pretraining import pair_loading, tower_objective, trained
 from multimodal import structures, terms
 from tests.experiments.test_pretrain import small_config
 from tests.experiments.test_trust import at_step, lines
@@ -277,8 +277,8 @@ def test_the_commands_refuse_what_they_cannot_do(whole, tmp_path):
   c.update(run=str(folder), attribute="poze")
   with pytest.raises(errors.UsageError, match="did you mean 'pose'"):
     probe.run(c, str(tmp_path))
-  with pytest.raises(errors.UserError, match="is a run of towers"):
-    export.run(str(folder))
+  with pytest.raises(errors.UsageError, match=r"unknown part 'encoder'; known: image"):
+    export.run(str(folder), part="encoder")
 
 
 def test_zero_shot_takes_any_labelled_image_set(whole, tmp_path):
@@ -309,3 +309,28 @@ def test_an_image_tower_starts_from_an_exported_encoder(tmp_path):
   c.init_from = str(tmp_path / "none.safetensors")
   with pytest.raises(errors.UserError, match="cannot read"):
     pretrain.session.begin(c, task)
+
+
+def test_towers_are_exported_checked_and_read_back(whole, tmp_path):
+  changes, folder, _ = whole
+  for part in ("image", "text"):
+    told = export.run(str(folder), part=part, out=str(tmp_path))
+    files = [f"{part}.safetensors", f"{part}.stablehlo"]
+    assert sorted(told["differences"]) == files
+    assert max(told["differences"].values()) < 1e-5
+  _, pairs = pair_loading.load_pairs(config(**changes), train=False)
+  towers = trained.trained_towers(str(folder))
+  tokens = pairs.columns["text"].inputs(np.arange(3), 0, 0)["base"]
+  live = towers.network.embed(towers.variables, "text", tokens)
+  found = programs.load_program(tmp_path / "text.stablehlo").call(tokens)
+  assert set(found) == {"features", "shared", "specific"}
+  np.testing.assert_allclose(found["shared"], live.shared, atol=1e-5)
+  card = (tmp_path / "MODEL_CARD.md").read_text()
+  assert "text tower (text_micro)" in card and "int32 ids [n, 40]" in card
+  c = config(**changes)
+  c.init_from = str(tmp_path / "image.safetensors")
+  task = pretrain.build_task(c, pretrain.mesh.data_mesh())
+  start = pretrain.session.initial_variables(c, task)["params"]
+  jax.tree.map(
+    np.testing.assert_array_equal, start["image"], towers.variables["params"]["image"]
+  )

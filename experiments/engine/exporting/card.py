@@ -31,9 +31,9 @@ class Subject(NamedTuple):
     about: contents of run.json.
     summary: contents of summary.json, or {} for a run that is not finished.
     step: of the checkpoint.
-    part: "encoder" or "network".
+    part: of `programs.parts_of`.
     variables: {"params", "batch_stats"} of the whole network.
-    images: uint8 [n, h, w, c] of the test split.
+    inputs: of the test split: uint8 [n, h, w, c], or int32 [n, t] token ids.
     licence: of the data set.
   """
 
@@ -43,7 +43,7 @@ class Subject(NamedTuple):
   step: int
   part: str
   variables: dict[str, Any]
-  images: np.ndarray
+  inputs: np.ndarray
   licence: str
 
 
@@ -69,7 +69,7 @@ def model_card(subject: Subject, differences: dict[str, float]) -> str:
   """
   config = subject.config
   parts = [
-    f"# {config.encoder.name} trained by {config.method} with "
+    f"# {_encoder(subject)} trained by {config.method} with "
     f"{config.objective.name} on {config.data.name}",
     "## What it is",
     report.markdown_table(["", ""], _facts(subject)),
@@ -80,7 +80,7 @@ def model_card(subject: Subject, differences: dict[str, float]) -> str:
       ["file", "largest difference from the live model, relative"],
       [[f"`{name}`", f"{value:.1e}"] for name, value in differences.items()],
     ),
-    "Each file was read back in a fresh process and run on images of the test split.",
+    "Each file was read back in a fresh process and run on inputs of the test split.",
     *(_usage(name, subject) for name in differences),
     "## Versions",
     ", ".join(f"{k} {v}" for k, v in subject.about.get("versions", {}).items()),
@@ -91,25 +91,44 @@ def model_card(subject: Subject, differences: dict[str, float]) -> str:
 
 
 def _facts(subject: Subject) -> list[list[str]]:
-  config, shape = subject.config, subject.images.shape[1:]
-  params = programs.select_part(subject.variables, subject.part)["params"]
+  config, shape = subject.config, subject.inputs.shape[1:]
+  params = programs.select_part(config, subject.variables, subject.part)["params"]
   count = sum(leaf.size for leaf in jax.tree.leaves(params))
-  heads = " with its heads" if subject.part == "network" else ""
+  heads = "" if subject.part == "encoder" else " with its heads"
   return [
-    ["model", f"{config.encoder.name}{heads}, {count:,} parameters"],
+    ["model", f"{_encoder(subject)}{heads}, {count:,} parameters"],
     ["objective", config.objective.name],
     ["data set", f"{config.data.name}, split `{config.data.train}`"],
     ["licence of the data", subject.licence],
-    ["input", f"uint8 images [n, {', '.join(map(str, shape))}], not normalised"],
-    ["output", _output(subject.part)],
+    ["input", _input(subject, ", ".join(map(str, shape)))],
+    ["output", _output(subject)],
     ["seed", str(config.seed)],
     ["step", f"{subject.step:,} ({config.epochs} epochs, batch {config.batch})"],
     ["command", f"`{subject.about.get('command', 'not recorded')}`"],
   ]
 
 
-def _output(part: str) -> str:
-  if part == "encoder":
+def _encoder(subject: Subject) -> str:
+  config = subject.config
+  if config.method == "towers":
+    return f"{subject.part} tower ({config.towers[subject.part].encoder.name})"
+  return config.encoder.name
+
+
+def _input(subject: Subject, shape: str) -> str:
+  if subject.inputs.dtype == np.uint8:
+    return f"uint8 images [n, {shape}], not normalised"
+  if subject.inputs.dtype == np.int32:
+    return f"int32 ids [n, {shape}] of `multimodal.tokenizer`"
+  return f"{subject.inputs.dtype} vectors [n, {shape}]"
+
+
+def _output(subject: Subject) -> str:
+  if subject.config.method == "towers":
+    specific = subject.config.structures.separation.weight > 0
+    more = " and `specific` [n, d]" if specific else ""
+    return f"a dict of `features` [n, f], `shared` [n, d]{more}"
+  if subject.part == "encoder":
     return "features, float32 [n, f]"
   return "a dict of `features` [n, f], `projection` [n, d] and `query` [n, d]"
 
@@ -126,7 +145,7 @@ def _results(summary: dict[str, Any]) -> str:
 
 
 def _usage(name: str, subject: Subject) -> str:
-  shape = ", ".join(map(str, subject.images.shape[1:]))
+  shape, dtype = ", ".join(map(str, subject.inputs.shape[1:])), subject.inputs.dtype
   if pathlib.PurePath(name).suffix == ".stablehlo":
     return f"""### `{name}`
 
@@ -140,8 +159,8 @@ import jax
 import numpy as np
 
 encoder = jax.export.deserialize(bytearray(pathlib.Path("{name}").read_bytes()))
-images = np.zeros((2, {shape}), np.uint8)
-outputs = encoder.call(images)
+inputs = np.zeros((2, {shape}), np.{dtype})
+outputs = encoder.call(inputs)
 ```"""
   return f"""### `{name}`
 
@@ -155,8 +174,8 @@ from experiments.engine.exporting import parity, weights
 
 variables, metadata = weights.load_weights("{name}")
 encode = parity.load_encoder(pathlib.Path("{name}"))
-images = np.zeros((2, {shape}), np.uint8)
-outputs = encode(images)
+inputs = np.zeros((2, {shape}), np.{dtype})
+outputs = encode(inputs)
 ```
 
 Anywhere else, `safetensors.numpy.load_file("{name}")` gives the arrays by name."""

@@ -2,7 +2,7 @@
 
   python -m experiments.engine.exporting.parity FOLDER
 
-reads the files in FOLDER and `images.npy` there, runs each file on 1, 3 and all images
+reads the files in FOLDER and `inputs.npy` there, runs each file on 1, 3 and all inputs
 and writes the outputs beside them; the parent compares them with the live model's.
 """
 
@@ -26,14 +26,14 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 
 
 def measure_differences(
-  folder: pathlib.Path, names: list[str], images: np.ndarray, expected: Any
+  folder: pathlib.Path, names: list[str], inputs: np.ndarray, expected: Any
 ) -> dict[str, float]:
   """Runs exported files in a process of its own and compares their outputs.
 
   Args:
     folder: of the files; gets what the process reads and writes.
     names: of the files, *.safetensors or *.stablehlo.
-    images: uint8 [n, h, w, c].
+    inputs: uint8 [n, h, w, c], or int32 [n, t] token ids.
     expected: array [n, ...] or dict of arrays that the live model gives.
 
   Returns:
@@ -43,7 +43,7 @@ def measure_differences(
   Raises:
     UserError: a file cannot be read or run.
   """
-  np.save(folder / "images.npy", images)
+  np.save(folder / "inputs.npy", inputs)
   child = subprocess.run(
     [sys.executable, "-m", __name__, str(folder.resolve()), *names],
     cwd=cli.ROOT,
@@ -83,7 +83,7 @@ def _named(outputs: Any) -> dict[str, np.ndarray]:
 
 
 def load_encoder(path: pathlib.Path) -> Callable[[np.ndarray], Any]:
-  """The function images uint8 [n, h, w, c] -> outputs that an exported file holds.
+  """The function inputs [n, ...] -> outputs that an exported file holds.
 
   Raises:
     UserError: the file is missing or damaged.
@@ -92,14 +92,14 @@ def load_encoder(path: pathlib.Path) -> Callable[[np.ndarray], Any]:
     return programs.load_program(path).call
   variables, metadata = weights.load_weights(path)
   config = ml_collections.ConfigDict(json.loads(metadata["config"]))
-  encode = programs.pixel_encoder(config, metadata["part"])
-  return jax.jit(lambda images: encode(variables, images))
+  encode = programs.part_encoder(config, metadata["part"])
+  return jax.jit(lambda inputs: encode(variables, inputs))
 
 
-def run_file(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
-  """Outputs of a file for all images: the first alone, then three, then the rest."""
+def run_file(path: pathlib.Path, inputs: np.ndarray) -> dict[str, np.ndarray]:
+  """Outputs of a file for all inputs: the first alone, then three, then the rest."""
   encode = load_encoder(path)
-  parts = [images[:1], images[1:4], images[4:]]
+  parts = [inputs[:1], inputs[1:4], inputs[4:]]
   outputs = [_named(encode(part)) for part in parts if len(part)]
   return {key: np.concatenate([part[key] for part in outputs]) for key in outputs[0]}
 
@@ -107,10 +107,10 @@ def run_file(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
 def main(argv: list[str]) -> None:
   """Runs the files that the command line names; see `measure_differences`."""
   folder = pathlib.Path(argv[1])
-  images = np.load(folder / "images.npy")
+  inputs = np.load(folder / "inputs.npy")
   try:
     for name in argv[2:]:
-      np.savez(folder / f"{name}.npz", **run_file(folder / name, images))  # type: ignore[arg-type]
+      np.savez(folder / f"{name}.npz", **run_file(folder / name, inputs))  # type: ignore[arg-type]
   except errors.UserError as error:
     sys.exit(f"error: {error}")
 

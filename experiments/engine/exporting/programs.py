@@ -1,4 +1,4 @@
-"""The encoder as a StableHLO program: uint8 images in, features out, nothing else.
+"""An encoder as a StableHLO program: images or tokens in, features out, nothing else.
 
 Normalisation and parameters are inside, so that the file needs jax and no checkout.
 Next to it lies its digest, `<name>.sha256`, in the form of `sha256sum`.
@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from contrastive import views
 from experiments.engine import build, errors, files
+from experiments.engine.pretraining import tower_network
 
-PARTS = ("encoder", "network")
 PLATFORMS = ("cpu", "cuda", "tpu")
 # A serialised program is one flatbuffer, whose offsets are signed 32-bit numbers.
 _MOST_BYTES = 2**31 - 2**20
@@ -24,14 +25,28 @@ _MOST_BYTES = 2**31 - 2**20
 Encode = Callable[[Any, jax.Array], Any]
 
 
-def select_part(variables: dict, part: str) -> dict:
+def parts_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """What can be exported of a run, the default first."""
+  if config.method == "towers":
+    return tuple(sorted(config.towers, key=lambda k: config.towers[k].kind != "image"))
+  return ("encoder", "network")
+
+
+def check_part(config: ml_collections.ConfigDict, part: str) -> None:
+  """Raises UsageError for a part that the run's network does not have."""
+  if part not in parts_of(config):
+    raise errors.unknown("part", part, parts_of(config))
+
+
+def select_part(config: ml_collections.ConfigDict, variables: dict, part: str) -> dict:
   """The variables of a part of the network, under the names that they have in it.
 
   Raises:
     UsageError: an unknown part.
   """
-  if part not in PARTS:
-    raise errors.unknown("part", part, PARTS)
+  check_part(config, part)
+  if config.method == "towers":
+    return {name: tree[part] for name, tree in variables.items() if part in tree}
   if part == "network":
     return {name: tree for name, tree in variables.items() if tree}
   return {
@@ -41,23 +56,26 @@ def select_part(variables: dict, part: str) -> dict:
   }
 
 
-def pixel_encoder(config: ml_collections.ConfigDict, part: str) -> Encode:
-  """The function `(variables, images) -> outputs` of a part in evaluation mode.
+def part_encoder(config: ml_collections.ConfigDict, part: str) -> Encode:
+  """The function `(variables, inputs) -> outputs` of a part in evaluation mode.
 
   Args:
     config: of the run.
     part: "encoder": features float32 [n, f]; "network": a dict of `features`,
-      `projection` [n, d] and `query` [n, d] (the predictor's, or the projection).
+      `projection` [n, d] and `query` [n, d] (the predictor's, or the projection). Of a
+      run of towers one of these: a dict of `features`, `shared` [n, d] and, with such
+      a head, `specific` [n, d].
 
   Returns:
     A pure function of `select_part`'s variables and images uint8 [n, h, w, c], which
-    it normalises as the run did.
+    it normalises as the run did, or token ids int32 [n, t].
 
   Raises:
     UsageError: an unknown part, or statistics for another number of channels.
   """
-  if part not in PARTS:
-    raise errors.unknown("part", part, PARTS)
+  check_part(config, part)
+  if config.method == "towers":
+    return _tower_encoder(config, part)
   network = build.build_network(config)
 
   def encode(variables, images):
@@ -72,15 +90,26 @@ def pixel_encoder(config: ml_collections.ConfigDict, part: str) -> Encode:
   return encode
 
 
-def export_program(
-  encode: Encode, variables: Any, image_shape: tuple[int, ...]
-) -> bytes:
+def _tower_encoder(config, part) -> Encode:
+  network = tower_network.build_towers(config)
+
+  def encode(variables, inputs):
+    shape = inputs.shape[1:]
+    reading = tower_network.build_reading(config.towers[part], config.data, shape)
+    whole = {name: {part: tree} for name, tree in variables.items()}
+    made = network.embed(whole, part, reading.prepare(inputs))
+    return {name: rows for name, rows in made._asdict().items() if rows is not None}
+
+  return encode
+
+
+def export_program(encode: Encode, variables: Any, inputs: np.ndarray) -> bytes:
   """Lowers an encoder for every platform, with a batch of any size.
 
   Args:
-    encode: of `pixel_encoder`.
+    encode: of `part_encoder`.
     variables: its variables, built into the program as constants.
-    image_shape: (h, w, c).
+    inputs: [n, ...] of the type and shape that it takes.
 
   Raises:
     UserError: the variables are too large to be built in.
@@ -92,10 +121,10 @@ def export_program(
       f"{_MOST_BYTES / 1e9:.1f} GB; export --format=safetensors"
     )
   (n,) = jax.export.symbolic_shape("n")
-  images = jax.ShapeDtypeStruct((n, *image_shape), jnp.uint8)
+  taken = jax.ShapeDtypeStruct((n, *inputs.shape[1:]), inputs.dtype)
   # As a closure, the variables become constants of the program.
-  program = jax.jit(lambda images: encode(variables, images))
-  exported = jax.export.export(program, platforms=PLATFORMS)(images)
+  program = jax.jit(lambda inputs: encode(variables, inputs))
+  exported = jax.export.export(program, platforms=PLATFORMS)(taken)
   return bytes(exported.serialize())
 
 
@@ -110,7 +139,7 @@ def load_program(path: str | pathlib.Path) -> Any:
   """Reads a program of `save_program` and checks its digest.
 
   Returns:
-    A `jax.export.Exported`; call it by `.call(images)`.
+    A `jax.export.Exported`; call it by `.call(inputs)`.
 
   Raises:
     UserError: a file is missing or damaged, or of a version that this jax cannot read.

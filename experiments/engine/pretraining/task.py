@@ -48,7 +48,7 @@ class Task(NamedTuple):
     with_target: whether a momentum copy of the network is kept.
     frozen: parameters -> tree of booleans, True where training changes nothing; None
       if it changes all.
-    init_part: the tower whose encoder `init_from` is for; "" where there are none.
+    init_part: the tower that `init_from` is for; "" where there are none.
     illustrate: variables {"params", "batch_stats"}, folder of the run -> writes
       pictures there for its page (`reporting.pictures`); None for none.
   """
