@@ -105,8 +105,8 @@ def init_from(
   Files are told apart by their names: those of `experiments.export` (part encoder,
   network or a tower; the digest is checked), and CLIP image towers under the names of
   open_clip (`visual.conv1.weight`) or Hugging Face (`vision_model.embeddings...`),
-  alone or with a text tower, which is passed over. A tower's projection is left out: features are
-  its input, as in the linear probes of Radford et al. (2021).
+  alone or with a text tower, which is passed over. A tower's projection is left out:
+  features are its input, as in the linear probes of Radford et al. (2021).
 
   Args:
     params: parameters of the network, {"encoder": ..., "projector": ...}.

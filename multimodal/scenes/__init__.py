@@ -6,8 +6,9 @@ A scene is a pure function of (seed, id). Every random number is a counter-based
 - One object in a picture, for image pretraining (`single`): `factors`, `render`.
 - One to four objects: `compose` gives the factors (`layout`), `relations` how they
   stand, `paint` pictures with masks and boxes (`painting`), `captions` several
-  descriptions of each (`wording`, `vocabulary`), `attributes` labels for probes, sorted
-  into what picture and caption share and what only one of them has (`labels`).
+  descriptions of each, in English or German (`wording`, `vocabulary`, `german`),
+  `attributes` labels for probes, sorted into what picture and caption share and what
+  only one of them has (`labels`). Every scene has further pictures, its takes.
 
 The two have nothing in common but the materials: id 7 is another scene in each.
 """
@@ -33,7 +34,7 @@ from multimodal.scenes.outlines import SHAPES
 from multimodal.scenes.painting import MIN_SIZE, Painting, paint
 from multimodal.scenes.single import EASY, HARD, Level, factors, render
 from multimodal.scenes.vocabulary import FRAMES, STYLES, SYNONYMS, UNSAID
-from multimodal.scenes.wording import caption_styles, captions
+from multimodal.scenes.wording import LANGUAGES, caption_styles, captions
 
 __all__ = [
   "ATTRIBUTES",
@@ -44,6 +45,7 @@ __all__ = [
   "EASY",
   "FRAMES",
   "HARD",
+  "LANGUAGES",
   "MARGIN",
   "MAX_OBJECTS",
   "MIN_SIZE",

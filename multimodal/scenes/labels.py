@@ -9,6 +9,9 @@
 
 The kinds are exact: captions depend on pose and background in nothing (unless told to
 reveal them), pictures depend on the style in nothing, and the three are independent.
+The shared ones are those of every picture of a scene and of captions in any language;
+each take has a pose and a background of its own, each language its styles.
+
 Shape is in every caption, colour in 80 % of them, texture in 70 %, the number of
 objects in 30 % (the number of objects that are named is a lower bound of it).
 """
@@ -56,6 +59,8 @@ def attributes(
   seed: int = 0,
   level: Crowd = CROWD,
   which: Sequence[int] = range(5),
+  take: int = 0,
+  language: str = "en",
 ) -> dict[str, np.ndarray]:
   """Returns the labels of ATTRIBUTES, and "class".
 
@@ -64,13 +69,15 @@ def attributes(
     seed: as in `compose`.
     level: as in `compose`.
     which: numbers of the captions, as in `captions`.
+    take: of the picture, as in `paint`: whose pose and background.
+    language: of the captions: whose style.
 
   Returns:
     int32 by name: "style" [n, len(which)], an index into STYLES for each caption;
     everything else [n]: indices into the names in ATTRIBUTES, and "class" into
     CLASS_NAMES.
   """
-  layout = compose(ids, seed=seed, level=level)
+  layout = compose(ids, seed=seed, level=level, take=take)
   main = {
     name: getattr(layout, name)[:, 0] for name in ("shape", "colour", "texture", "pose")
   }
@@ -78,6 +85,6 @@ def attributes(
     **main,
     "count": layout.number - 1,
     "background": layout.background,
-    "style": caption_styles(ids, seed=seed, which=which),
+    "style": caption_styles(ids, seed=seed, which=which, language=language),
     "class": main["shape"] * len(TEXTURES) + main["texture"],
   }

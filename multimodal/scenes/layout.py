@@ -9,6 +9,9 @@ points, so no object hides another and none leaves the picture.
 Shape, colour, texture, size, pose, number of objects and background are uniform and
 independent (the size of the main object is fixed). Places depend on sizes and number:
 what is large has less room to move.
+
+Further takes show the same objects in other poses, elsewhere before another background:
+the group is moved as a whole, so that every relation stays.
 """
 
 from typing import NamedTuple
@@ -38,6 +41,7 @@ MARGIN = np.float32(0.15)
 # The bands of the slots of a scene of 1, 2, 3 or 4 objects.
 _BANDS = np.array([(0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 1, 1)])
 _STREAM = 1
+_TAKE_STREAM = 2**32  # and from here on two streams for each take but the first
 _DRAWS = 4 + 10 * MAX_OBJECTS + 3 + 7
 
 
@@ -93,7 +97,20 @@ class Layout(NamedTuple):
   backdrop: np.ndarray
 
 
-def compose(ids: np.ndarray, *, seed: int = 0, level: Crowd = CROWD) -> Layout:
+def take_stream(take: int) -> int:
+  """Stream of the draws of a take's layout; the next one is that of its noise.
+
+  Raises:
+    ValueError: a negative take.
+  """
+  if take < 0:
+    raise ValueError(f"takes of a scene have numbers from 0, not {take}")
+  return _TAKE_STREAM + 2 * take if take else _STREAM
+
+
+def compose(
+  ids: np.ndarray, *, seed: int = 0, level: Crowd = CROWD, take: int = 0
+) -> Layout:
   """Returns what is in each scene of several objects.
 
   Args:
@@ -101,12 +118,17 @@ def compose(ids: np.ndarray, *, seed: int = 0, level: Crowd = CROWD) -> Layout:
     seed: another seed gives another world.
     level: which scenes there are. The same id has the same objects at each, as far as
       the level allows.
+    take: number of the picture, from 0. All have the same objects of the same radii,
+      as they stand to each other; poses, background and the place of the group are
+      drawn anew, independently of other takes.
 
   Raises:
-    ValueError: the level names no scene, or a pose or background that does not exist.
+    ValueError: the level names no scene, or a pose or background that does not exist;
+      or a negative take.
   """
   _check(level)
-  drawn = draws.uniform(seed, np.asarray(ids), _DRAWS, _STREAM)
+  ids = np.asarray(ids)
+  drawn = draws.uniform(seed, ids, _DRAWS, _STREAM)
   scene, objects, cuts, backdrop = np.split(
     drawn, np.cumsum([4, 10 * MAX_OBJECTS, 3]), axis=1
   )
@@ -114,6 +136,11 @@ def compose(ids: np.ndarray, *, seed: int = 0, level: Crowd = CROWD) -> Layout:
   least, most = level.counts
   count = (least + scene[:, 0] * (most - least + 1)).astype(np.int32)
   present = np.arange(MAX_OBJECTS) < count[:, None]
+
+  if take:
+    anew = draws.uniform(seed, ids, 10 + 2 * MAX_OBJECTS, take_stream(take))
+    scene[:, 1], move, backdrop = anew[:, 0], anew[:, 1:3], anew[:, 3:10]
+    objects[:, 5:7] = anew[:, 10:].reshape(len(ids), 2, MAX_OBJECTS)
 
   size = (objects[:, 3] * 2).astype(np.int32)
   size[:, 0] = SIZES.index("large")
@@ -123,6 +150,8 @@ def compose(ids: np.ndarray, *, seed: int = 0, level: Crowd = CROWD) -> Layout:
   pose = poses[(objects[:, 5] * len(poses)).astype(np.int32)]
   angle = (pose + 0.8 * (objects[:, 6] - np.float32(0.5))) * np.float32(np.pi / 2)
   x, y = _places(scene, objects[:, 7:], cuts, count, radius)
+  if take:
+    x, y = (_moved(z, radius, move[:, axis]) for axis, z in enumerate((x, y)))
   kinds = np.array([BACKGROUNDS.index(name) for name in level.backgrounds], np.int32)
 
   def index(draw: np.ndarray, choices: tuple[str, ...]) -> np.ndarray:
@@ -212,6 +241,15 @@ def _places(
   along = low + reach + (high - low - 2 * reach) * objects[:, 2]
   upright = (scene[:, 2] < 0.5)[:, None]
   return np.where(upright, across, along), np.where(upright, along, across)
+
+
+def _moved(centre: np.ndarray, radius: np.ndarray, draw: np.ndarray) -> np.ndarray:
+  """Centres [n, m] along one axis, the group moved to a place uniform in its room."""
+  reach = REACH * radius
+  low = np.where(radius > 0, centre - reach, 1).min(1)
+  high = np.where(radius > 0, centre + reach, 0).max(1)
+  shift = (1 - high + low) * draw - low
+  return centre + shift[:, None]
 
 
 def _halves(

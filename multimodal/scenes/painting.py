@@ -19,6 +19,7 @@ from multimodal.scenes.layout import (
   Crowd,
   Layout,
   compose,
+  take_stream,
 )
 from multimodal.scenes.materials import RGB, TEXTURES
 from multimodal.scenes.outlines import OUTLINES, SHAPES
@@ -26,7 +27,6 @@ from multimodal.scenes.outlines import OUTLINES, SHAPES
 MIN_SIZE = 16  # pixels; below it the small objects are blots
 
 _CHUNK = 2**18  # pixels painted at a time: keeps the planes near the cache
-_STREAM = 2
 _PERIOD = 1.0  # of stripes, in radii of the object
 _GLOW = 0.4  # how much lighter an object is one radius towards its lighter side
 _NOISE = 0.02 * 255  # deviation of the sensor noise
@@ -55,6 +55,7 @@ def paint(
   seed: int = 0,
   level: Crowd = CROWD,
   threads: int = 1,
+  take: int = 0,
 ) -> Painting:
   """Paints scenes of several objects.
 
@@ -66,9 +67,11 @@ def paint(
     level: as in `compose`.
     threads: how many paint; the result does not depend on it. They gain little (two:
       5 % at 64 pixels, see benchmarks/scenes.py), processes more.
+    take: number of the picture of each scene, as in `compose`: another picture of the
+      same objects, with noise of its own.
 
   Raises:
-    ValueError: the pictures or the threads are too few, or a bad level.
+    ValueError: the pictures or the threads are too few, a bad level or take.
   """
   if size < MIN_SIZE or threads < 1:
     raise ValueError(
@@ -76,7 +79,8 @@ def paint(
       f"{MIN_SIZE} pixels and one thread are needed"
     )
   ids = np.asarray(ids)
-  layout = compose(ids, seed=seed, level=level)
+  layout = compose(ids, seed=seed, level=level, take=take)
+  noise = take_stream(take) + 1
   painting = Painting(
     images=np.empty((len(ids), size, size, 3), np.uint8),
     masks=np.zeros((len(ids), size, size), np.uint8),
@@ -88,7 +92,8 @@ def paint(
   def work(start: int) -> None:
     part = slice(start, start + chunk)
     rows = Layout(*(field[part] for field in layout))
-    _paint_chunk(ids[part], rows, seed, Painting(*(field[part] for field in painting)))
+    into = Painting(*(field[part] for field in painting))
+    _paint_chunk(ids[part], rows, seed, noise, into)
 
   starts = range(0, len(ids), chunk)
   if threads == 1 or len(starts) < 2:
@@ -100,8 +105,10 @@ def paint(
   return painting
 
 
-def _paint_chunk(ids: np.ndarray, layout: Layout, seed: int, into: Painting) -> None:
-  """Fills the views `into`."""
+def _paint_chunk(
+  ids: np.ndarray, layout: Layout, seed: int, stream: int, into: Painting
+) -> None:
+  """Fills the views `into`; the noise is drawn from `stream`."""
   size = into.masks.shape[1]
   planes = _backdrop(layout, size)
   for place in range(MAX_OBJECTS):
@@ -112,7 +119,7 @@ def _paint_chunk(ids: np.ndarray, layout: Layout, seed: int, into: Painting) -> 
 
   # Sensor noise, uniform: a byte for each number.
   count = planes[0].size
-  noise = draws.words(seed, ids, -(-count // 8), _STREAM).astype("<u8").view(np.uint8)
+  noise = draws.words(seed, ids, -(-count // 8), stream).astype("<u8").view(np.uint8)
   scale = np.float32(_NOISE / np.sqrt((256**2 - 1) / 12))
   work = noise[:, :count].reshape(planes.shape) * scale
   # What was taken off centres the noise, and 0.5 rounds.

@@ -1,9 +1,8 @@
-"""The words of captions: synonyms, frames, and the pieces that captions are made of."""
-
-from typing import NamedTuple
+"""The words of English captions: synonyms, frames, and the pieces they are made of."""
 
 import numpy as np
 
+from multimodal.scenes import pieces
 from multimodal.scenes.layout import POSES, RELATIONS, SIZES
 from multimodal.scenes.materials import COLOURS, TEXTURES
 from multimodal.scenes.outlines import SHAPES
@@ -73,40 +72,7 @@ _AFTER = {"plain": "without a pattern", "striped": "with stripes"}
 _AFTER["chequered"] = "with checks"
 
 
-class Pieces(NamedTuple):
-  """Pieces of captions and, by what they mean, their indices into `text`.
-
-  A table is (indices [meanings, most], number of them [meanings]). Piece 0 is empty.
-  """
-
-  text: np.ndarray
-  shape: tuple[np.ndarray, np.ndarray]
-  colour: tuple[np.ndarray, np.ndarray]
-  texture: tuple[np.ndarray, np.ndarray]
-  after: tuple[np.ndarray, np.ndarray]
-  size: tuple[np.ndarray, np.ndarray]
-  relation: tuple[np.ndarray, np.ndarray]
-  told: tuple[np.ndarray, np.ndarray]
-  some: tuple[np.ndarray, np.ndarray]
-  join: tuple[np.ndarray, np.ndarray]
-  pose: tuple[np.ndarray, np.ndarray]
-  background: tuple[np.ndarray, np.ndarray]
-  start: tuple[np.ndarray, np.ndarray]
-  stop: tuple[np.ndarray, np.ndarray]
-  mark: tuple[np.ndarray, np.ndarray]
-
-
-def _collect() -> Pieces:
-  text = [""]
-
-  def table(groups) -> tuple[np.ndarray, np.ndarray]:
-    counts = np.array([len(group) for group in groups])
-    indices = np.zeros((len(groups), counts.max()), np.int32)
-    for row, group in enumerate(groups):
-      indices[row, : len(group)] = range(len(text), len(text) + len(group))
-      text.extend(group)
-    return indices, counts
-
+def _make() -> pieces.Language:
   spaced = lambda names: [[f" {word}" for word in SYNONYMS[name]] for name in names]
   positions = spaced(RELATIONS)
   positions[0].append(" to the left of")
@@ -116,40 +82,41 @@ def _collect() -> Pieces:
     [f" {number} {noun}" for noun in nouns]
     for number, nouns in zip(_NUMBERS, things, strict=True)
   ]
-  fields = dict(
-    shape=table(spaced(SHAPES)),
-    colour=table(spaced(COLOURS)),
-    texture=table(spaced(TEXTURES)),
-    after=table([[f" {_AFTER[name]}"] for name in TEXTURES]),
-    size=table(spaced(SIZES)),
-    relation=table(positions),
-    told=table([[f"{words}:" for words in row] for row in numbers]),
-    some=table([[f"{words}, among them" for words in row] for row in numbers]),
-    join=table([_JOINS]),
-    pose=table([[f" (lighter at the {side})"] for side in POSES]),
-    background=table(
-      [
-        [", before a dark background"],
-        [", before a light background"],
-        [", before a gradient"],
-        [", before waves"],
-      ]
-    ),
-    start=table([[before for before, _ in frames] for frames in FRAMES]),
-    stop=table([[after for _, after in frames] for frames in FRAMES]),
-    mark=table([[" a", " an", ",", "; also", " and"]]),
+  groups: dict[str, list] = dict(
+    shape=spaced(SHAPES),
+    colour=spaced(COLOURS),
+    texture=spaced(TEXTURES),
+    after=[[f" {_AFTER[name]}"] for name in TEXTURES],
+    size=spaced(SIZES),
+    relation=positions,
+    told=[[f"{words}:" for words in row] for row in numbers],
+    some=[[f"{words}, among them" for words in row] for row in numbers],
+    join=[_JOINS],
+    comma=[[","]],
+    besides=[["; also"]],
+    then=[[" and"]],
+    article=[[(" a", " an")]],
+    pose=[[f" (lighter at the {side})"] for side in POSES],
+    background=[
+      [", before a dark background"],
+      [", before a light background"],
+      [", before a gradient"],
+      [", before waves"],
+    ],
+    start=[[before for before, _ in frames] for frames in FRAMES],
+    stop=[[after for _, after in frames] for frames in FRAMES],
   )
-  return Pieces(text=np.array(text, object), **fields)
+  text, tables = pieces.collect(groups, forms=2)
+  none = np.zeros(text.shape[1], np.int32)
+  return pieces.Language(
+    text=text,
+    tables=tables,
+    frame_forms=np.zeros((len(FRAMES), len(FRAMES[0])), np.int32),
+    beside_form=0,
+    noun_forms=none,
+    opening_forms=np.array([x[1:2] in tuple("aeiou") for x in text[0]], np.int32),
+    streams=(16, 3),
+  )
 
 
-PIECES = _collect()
-# Whether a piece takes "an".
-VOWEL = np.array([piece[1:2] in tuple("aeiou") for piece in PIECES.text])
-
-
-def pick(
-  table: tuple[np.ndarray, np.ndarray], meaning: np.ndarray, draw: np.ndarray
-) -> np.ndarray:
-  """A piece for each meaning, uniform in draw; the three broadcast, -1 gives any."""
-  indices, counts = table
-  return indices[meaning, (draw * counts[meaning]).astype(np.int32)]
+ENGLISH = _make()

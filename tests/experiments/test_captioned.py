@@ -21,7 +21,6 @@ from experiments.engine.datasets.builders import (
   zipped,
 )
 from experiments.engine.datasets.captioned import load_captioned
-from multimodal import scenes
 from tests.experiments import archives
 from tests.experiments.test_bad_data import DAMAGE
 
@@ -406,59 +405,9 @@ def test_scenes_text_needs_no_preparation():
   assert set(builders.CAPTIONED) < set(builders.RECIPES)
 
 
-@pytest.mark.parametrize("name, most", [("scenes_text", 2), ("scenes_text_hard", 4)])
-def test_scenes_are_those_of_their_ids(name, most, monkeypatch):
-  load = lambda split, **o: load_captioned(name, split, **o)
-  level = scenes.Crowd(counts=(1, most))
-  monkeypatch.setattr(captioned, "_CHUNK", 5)
-  first = load("train[:8]")
-  ids = np.arange(8)
-  assert first.images.shape == (8, 64, 64, 3) and first.ids == tuple("01234567")
-  np.testing.assert_array_equal(first.images, scenes.paint(ids, level=level).images)
-  assert first.captions == tuple(map(tuple, scenes.captions(ids, level=level)))
-  assert {len(captions) for captions in first.captions} == {5}
-  expected = scenes.attributes(ids, level=level)
-  assert first.attributes.keys() == expected.keys() == first.label_names.keys()
-  for key, labels in first.attributes.items():
-    np.testing.assert_array_equal(labels, expected[key])
-    assert labels.dtype == np.int32 and len(labels) == 8
-    assert 0 <= labels.min() and labels.max() < len(first.label_names[key])
-  # The word of a label is what the factor behind it is called.
-  shapes = [first.label_names["shape"][k] for k in first.attributes["shape"]]
-  classes = [first.label_names["class"][k] for k in first.attributes["class"]]
-  assert [name.split()[1] for name in classes] == shapes
-  later = load("train[4:12]", image_size=16)
-  assert later.images.shape == (8, 16, 16, 3) and later.ids[:4] == first.ids[4:]
-  assert later.captions[:4] == first.captions[4:]
-  far = load("train[2000000000:2000000002]", image_size=16)
-  assert far.ids == ("2000000000", "2000000001")
-  some = load("test", limit=6, image_size=16)
-  assert all(2**31 <= int(known) < 2**31 + 4000 for known in some.ids)
-  assert load("test", limit=6, image_size=16).ids == some.ids
-  assert load("test", limit=6, image_size=16, seed=1).ids != some.ids
-  taken = some.take(np.array([5, 0]))
-  assert (taken.attributes["style"] == some.attributes["style"][[5, 0]]).all()
-  for split, options, sentence in (
-    ("valid", {}, f"unknown split of '{name}' 'valid'"),
-    ("train[5:5]", {}, "is empty or reaches beyond"),
-    ("test[:9]", {"limit": 10}, r"limit of 10 .* has 9"),
-    ("test[:9]", {"image_size": 8}, "image_size of at least 16, not 8"),
-  ):
-    with pytest.raises(errors.UsageError, match=sentence):
-      load(split, **options)
-  with pytest.raises(errors.UserError, match="are held in memory"):
-    load("train[:2000000000]", image_size=256)
-
-
-def test_painting_for_long_says_so_once(monkeypatch, capsys):
-  load = lambda: load_captioned("scenes_text", "test[:30]", image_size=16)
-  quiet = load()
-  assert not capsys.readouterr().err
-  monkeypatch.setattr(captioned, "_PATIENCE", -1.0)
-  monkeypatch.setattr(captioned, "_CHUNK", 10)
-  said = load()
-  assert capsys.readouterr().err == "paints 30 pictures of 'scenes_text': 0:00 left\n"
-  np.testing.assert_array_equal(said.images, quiet.images)
+def test_prepared_sets_have_images_and_text_alone(pets):
+  with pytest.raises(errors.UsageError, match=r"'image_2'.*; known: image, text$"):
+    load_captioned("pets", "train", data_dir=str(pets), inputs=["image_2"])
 
 
 real = pytest.mark.skipif(

@@ -3,29 +3,29 @@
 import dataclasses
 import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.engine import errors, hosts, progress
+from experiments.engine import errors, hosts
 from experiments.engine.datasets import embedded
 from experiments.engine.datasets.builders import CAPTIONED, RECIPES, folders
+from experiments.engine.datasets.scene_inputs import (
+  EMBEDDED,
+  LANGUAGES,
+  TAKES,
+  make_inputs,
+  own_labels,
+)
 from multimodal import scenes
 
-# With few objects in a picture, minutes on a CPU suffice to learn something.
-EMBEDDED = {
-  "scenes_text": scenes.Crowd(counts=(1, 2)),
-  "scenes_text_hard": scenes.CROWD,
-}
 NAMES = (*EMBEDDED, *CAPTIONED)
+DEFAULT_INPUTS = ("image", "text")
 
 # Splits of the scenes without a range: so many from the first on.
 _SCENES = {"train": 20_000, "test": 4_000}
 _SIDE = 64
-_CHUNK = 2048  # scenes painted at a time; masks, not needed here, live as long
-_PATIENCE = 5.0  # seconds without a word
 
 # What others call them: coco_captions of TFDS, flickr30k and its kin on the hub.
 _CAPTION_KEYS = ("captions", "caption", "text")
@@ -38,39 +38,72 @@ class Captioned:
 
   Attributes:
     name: of the data set.
-    images: uint8 [n, height, width, 3].
-    captions: for each picture at least one, none of them blank.
-    ids: for each picture what its set calls it.
+    inputs: what towers may read, by name: "image", "text" and the like. Pictures are
+      uint8 [n, height, width, 3]; captions a tuple for each example, with at least one,
+      none of them blank.
+    ids: for each example what its set calls it.
     attributes: labels by name, int32 [n], where they are known: of scenes those of
       `scenes.attributes`, "class" among them. "style" is a property of a caption, not
       of a picture: [n, captions].
+    own: by input, those of its labels that differ from `attributes`: the pose in a
+      second picture, the style of captions in another language.
     label_names: the word of each label, by attribute.
+    languages: of the inputs that are captions, where it is known.
     skipped: examples that were left out because they could not be used.
   """
 
   name: str
-  images: np.ndarray
-  captions: tuple[tuple[str, ...], ...]
+  inputs: dict[str, Any]
   ids: tuple[str, ...]
   attributes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  own: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
   label_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  languages: dict[str, str] = dataclasses.field(default_factory=dict)
   skipped: int = 0
+
+  @property
+  def images(self) -> np.ndarray:
+    """The first picture of each example."""
+    return self.inputs["image"]
+
+  @property
+  def captions(self) -> tuple[tuple[str, ...], ...]:
+    """The captions of each example, in English where there are other ones."""
+    return self.inputs["text"]
 
   def describe(self) -> str:
     """One line for people: what and how many."""
-    shape = " x ".join(map(str, self.images.shape[1:]))
-    captions = sum(map(len, self.captions))
-    return f"{self.name}: {len(self.ids):,} images of {shape}, {captions:,} captions"
+    parts = []
+    for name, found in self.inputs.items():
+      named = "" if name in DEFAULT_INPUTS else f" ({name})"
+      if isinstance(found, np.ndarray):
+        shape = " x ".join(map(str, found.shape[1:]))
+        parts.append(f"{len(found):,} images of {shape}{named}")
+      else:
+        parts.append(f"{sum(map(len, found)):,} captions{named}")
+    return f"{self.name}: {', '.join(parts)}"
 
   def take(self, rows: np.ndarray) -> "Captioned":
     """Returns the examples `rows`, in that order."""
+    pick = lambda labels: {key: value[rows] for key, value in labels.items()}
+    inputs = {
+      name: found[rows]
+      if isinstance(found, np.ndarray)
+      else tuple(found[row] for row in rows)
+      for name, found in self.inputs.items()
+    }
     return dataclasses.replace(
       self,
-      images=self.images[rows],
-      captions=tuple(self.captions[row] for row in rows),
+      inputs=inputs,
       ids=tuple(self.ids[row] for row in rows),
-      attributes={key: labels[rows] for key, labels in self.attributes.items()},
+      attributes=pick(self.attributes),
+      own={name: pick(labels) for name, labels in self.own.items()},
     )
+
+
+def known_inputs(name: str) -> tuple[str, ...]:
+  """What towers may read of a set."""
+  return (*TAKES, *LANGUAGES) if name in EMBEDDED else DEFAULT_INPUTS
 
 
 def load_captioned(
@@ -82,6 +115,7 @@ def load_captioned(
   limit: int | None = None,
   seed: int = 0,
   max_skipped: float = 0.01,
+  inputs: Iterable[str] = DEFAULT_INPUTS,
 ) -> Captioned:
   """Loads a split of pictures with captions.
 
@@ -91,7 +125,8 @@ def load_captioned(
   Args:
     name: "scenes_text" or "scenes_text_hard" (procedural scenes of one to two, or one
       to four objects, five captions each; need no files), or a set that
-      `experiments.prepare` or TFDS prepared as array_record with "image" and "captions", such as TFDS's coco_captions.
+      `experiments.prepare` or TFDS prepared as array_record with "image" and
+      "captions", such as TFDS's coco_captions.
     split: name of a split, or a part of it as in TFDS: "train[:5000]", "train[90%:]".
       Of the scenes there are 2**31 a split: "train" is the first 20,000, "test" the
       first 4,000, and a range may reach beyond.
@@ -102,28 +137,33 @@ def load_captioned(
       split; those that are skipped are not replaced. None (or 0): all.
     seed: of that draw.
     max_skipped: greatest share, in [0, 1], of those to be loaded that may be skipped.
+    inputs: what is wanted: "image" and "text" of any set; of scenes, "image_2" too (the
+      same objects in other poses, elsewhere before another background) and "text_de"
+      (German captions). Of scenes only these are made.
 
   Raises:
-    UsageError: an unknown name or split, or a limit beyond the size of the split.
+    UsageError: an unknown name, split or input, or a limit beyond the size of the
+      split.
     UserError: the set is not prepared, damaged, without captions, of varied sizes
       without image_size, or too many examples cannot be used.
   """
+  wanted = tuple(dict.fromkeys(inputs))
   if name in EMBEDDED:
-    return _load_scenes(name, split, image_size or _SIDE, limit, seed)
+    return _load_scenes(name, split, image_size or _SIDE, limit, seed, wanted)
   folder = folders.find_prepared(name, data_dir)
   if folder is None:
     raise _not_found(name, data_dir)
+  _check_inputs(name, wanted)
   what = f"'{split}' of '{name}'"
   examples = _read_prepared(folder, name, split)
-  chosen = [examples[row] for row in _draw(len(examples), limit, seed, what)]
+  chosen = [examples[row] for row in draw_rows(len(examples), limit, seed, what)]
   described = [example for example in chosen if example[1]]
   images, kept = _decode(described, image_size, name)
   blank, broken = len(chosen) - len(described), len(described) - len(kept)
   _judge(what, len(chosen), blank, broken, max_skipped)
   return Captioned(
     name=name,
-    images=images,
-    captions=tuple(captions for _, captions, _ in kept),
+    inputs={"image": images, "text": tuple(captions for _, captions, _ in kept)},
     ids=tuple(known_as for _, _, known_as in kept),
     skipped=blank + broken,
   )
@@ -222,11 +262,23 @@ def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
+def _check_inputs(name: str, inputs: Iterable[str]) -> None:
+  for wanted in inputs:
+    if wanted not in known_inputs(name):
+      raise errors.unknown(f"input of '{name}'", wanted, known_inputs(name))
+
+
 def _load_scenes(
-  name: str, split: str, size: int, limit: int | None, seed: int
+  name: str,
+  split: str,
+  size: int,
+  limit: int | None,
+  seed: int,
+  inputs: tuple[str, ...],
 ) -> Captioned:
   from experiments.engine.datasets import pictures
 
+  _check_inputs(name, inputs)
   level = EMBEDDED[name]
   part, start, stop = embedded.read_range(split, _SCENES, name, most=2**31)
   if size < scenes.MIN_SIZE:
@@ -234,8 +286,9 @@ def _load_scenes(
       f"pictures of '{name}' have an image_size of at least {scenes.MIN_SIZE}, not "
       f"{size}"
     )
-  pictures.require_memory(3.0 * (limit or stop - start) * size**2, name)
-  rows = _draw(stop - start, limit, seed, f"'{split}' of '{name}'")
+  painted = sum(wanted in TAKES for wanted in inputs)
+  pictures.require_memory(3.0 * painted * (limit or stop - start) * size**2, name)
+  rows = draw_rows(stop - start, limit, seed, f"'{split}' of '{name}'")
   first = int(scenes.split_ids(part, 1)[0])
   ids = first + start + rows
   known = {
@@ -243,33 +296,16 @@ def _load_scenes(
   }
   return Captioned(
     name=name,
-    images=_paint(ids, size, name),
-    captions=tuple(map(tuple, scenes.captions(ids, level=level))),
+    inputs=make_inputs(name, ids, size, inputs),
     ids=tuple(map(str, ids.tolist())),
     attributes=scenes.attributes(ids, level=level),
+    own={x: own_labels(name, ids, x) for x in inputs if x not in DEFAULT_INPUTS},
     label_names={**known, "class": scenes.CLASS_NAMES},
+    languages={x: LANGUAGES[x] for x in inputs if x in LANGUAGES},
   )
 
 
-def _paint(ids: np.ndarray, size: int, name: str) -> np.ndarray:
-  """Paints in chunks; if that takes seconds, says once how many are left."""
-  level = EMBEDDED[name]
-  images = np.empty((len(ids), size, size, 3), np.uint8)
-  threads = os.cpu_count() or 1
-  began, told = time.perf_counter(), False
-  for start in range(0, len(ids), _CHUNK):
-    passed = time.perf_counter() - began
-    if start and passed > _PATIENCE and not told:
-      left = progress.clock(passed / start * (len(ids) - start))
-      _say(f"paints {len(ids):,} pictures of '{name}': {left} left")
-      told = True
-    part = slice(start, start + _CHUNK)
-    painted = scenes.paint(ids[part], size=size, level=level, threads=threads)
-    images[part] = painted.images
-  return images
-
-
-def _draw(count: int, limit: int | None, seed: int, what: str) -> np.ndarray:
+def draw_rows(count: int, limit: int | None, seed: int, what: str) -> np.ndarray:
   """Rows of a subset of `limit` examples, ascending; all if 0."""
   if not limit:
     return np.arange(count)

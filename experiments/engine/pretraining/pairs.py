@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from multimodal import wording
+from multimodal.scenes import german
 from multimodal.tokenizer import Tokenizer
 
 REWORDINGS: dict[str, wording.Rates] = {
@@ -19,10 +20,19 @@ REWORDINGS: dict[str, wording.Rates] = {
   "synonyms": wording.Rates(synonym=0.5, insertion=0.0, swap=0.0, deletion=0.0),
   "dropout": wording.Rates(synonym=0.0, insertion=0.0, swap=0.0, deletion=0.2),
 }
+# By language: the words that may stand for each other.
+_SYNONYMS = {
+  "en": wording.CAPTION_SYNONYMS,
+  "de": wording.synonym_table(german.synonym_groups()),
+}
 
 
 class Column(Protocol):
   """What one tower reads of n examples."""
+
+  @property
+  def attributes(self) -> Mapping[str, np.ndarray]:
+    """Labels of what the tower reads, where they are not those of the set."""
 
   def __len__(self) -> int:
     """Number of examples."""
@@ -33,6 +43,9 @@ class Column(Protocol):
   def sample(self) -> np.ndarray:
     """Two inputs of the shape that the encoder reads."""
 
+  def take(self, rows: np.ndarray) -> "Column":
+    """The examples `rows`; of those with several inputs the first."""
+
   def describe(self) -> str:
     """A few words for people."""
 
@@ -42,6 +55,7 @@ class Images:
   """Pictures uint8 [n, h, w, c]; their views are made on the devices."""
 
   pixels: np.ndarray
+  attributes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.pixels)
@@ -55,6 +69,10 @@ class Images:
     """Two blank pictures, as the encoder reads them."""
     return np.zeros((2, *self.pixels.shape[1:]), np.float32)
 
+  def take(self, rows: np.ndarray) -> "Images":
+    """The pictures of the examples `rows`."""
+    return Images(self.pixels[rows], take_labels(self.attributes, rows))
+
   def describe(self) -> str:
     """Their size."""
     return f"images of {' x '.join(map(str, self.pixels.shape[1:]))}"
@@ -66,6 +84,7 @@ class Vectors:
 
   values: np.ndarray
   views: np.ndarray | None = None
+  attributes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.values)
@@ -79,6 +98,11 @@ class Vectors:
   def sample(self) -> np.ndarray:
     """Two zero vectors."""
     return np.zeros((2, *self.values.shape[1:]), np.float32)
+
+  def take(self, rows: np.ndarray) -> "Vectors":
+    """The vectors of the examples `rows`."""
+    views = None if self.views is None else self.views[rows]
+    return Vectors(self.values[rows], views, take_labels(self.attributes, rows))
 
   def describe(self) -> str:
     """Their width."""
@@ -96,6 +120,9 @@ class Texts:
     cut: how many captions were longer than the context.
     tokenizer: that made the tokens.
     reworded: name in REWORDINGS of the augmented captions, or "" for none.
+    language: "en" or "de": whose synonyms reword it.
+    stream: towers of other streams draw their captions apart.
+    attributes: as in `Column`.
   """
 
   captions: Sequence[Sequence[str]]
@@ -104,6 +131,9 @@ class Texts:
   cut: int
   tokenizer: Tokenizer
   reworded: str = ""
+  language: str = "en"
+  stream: int = 1
+  attributes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.captions)
@@ -111,7 +141,7 @@ class Texts:
   def inputs(self, rows: np.ndarray, epoch: int, seed: int) -> dict[str, np.ndarray]:
     """Tokens of one caption of each example and, if asked, of another wording."""
     # Drawn for all examples: which caption one has does not depend on the batch.
-    draw = np.random.default_rng((seed, epoch, 1)).random(len(self))[rows]
+    draw = np.random.default_rng((seed, epoch, self.stream)).random(len(self))[rows]
     counts = np.diff(self.first)[rows]
     number = np.minimum((draw * counts).astype(np.int64), counts - 1)
     base = self.tokens[self.first[rows] + number]
@@ -121,14 +151,30 @@ class Texts:
       self.captions[row][i]
       for row, i in zip(rows.tolist(), number.tolist(), strict=True)
     ]
-    rates = REWORDINGS[self.reworded]
-    words = wording.reword(chosen, rows.tolist(), seed=seed, epoch=epoch, rates=rates)
+    words = wording.reword(
+      chosen,
+      rows.tolist(),
+      seed=seed,
+      epoch=epoch,
+      rates=REWORDINGS[self.reworded],
+      synonyms=_SYNONYMS[self.language],
+    )
     view, _ = self.tokenizer.batch(words, self.tokens.shape[1])
     return {"base": base, "view": view}
 
   def sample(self) -> np.ndarray:
     """The tokens of two captions."""
     return np.resize(self.tokens, (2, self.tokens.shape[1]))
+
+  def take(self, rows: np.ndarray) -> "Texts":
+    """The first captions of the examples `rows`."""
+    return dataclasses.replace(
+      self,
+      captions=[self.captions[row][:1] for row in rows.tolist()],
+      tokens=self.tokens[self.first[rows]],
+      first=np.arange(len(rows) + 1),
+      attributes=take_labels(self.attributes, rows),
+    )
 
   def describe(self) -> str:
     """How many captions there are."""
@@ -139,11 +185,19 @@ class Texts:
     return np.repeat(np.arange(len(self)), np.diff(self.first))
 
 
+def take_labels(
+  attributes: Mapping[str, np.ndarray], rows: np.ndarray
+) -> dict[str, np.ndarray]:
+  """The labels of the examples `rows`."""
+  return {name: labels[rows] for name, labels in attributes.items()}
+
+
 def make_texts(
   captions: Sequence[Sequence[str]],
   tokenizer: Tokenizer,
   context: int,
   reworded: str = "",
+  **about: Any,
 ) -> Texts:
   """Tokenises the captions of a set.
 
@@ -152,12 +206,13 @@ def make_texts(
     tokenizer: words to ids.
     context: most tokens of a caption, start and end counted; longer ones are cut.
     reworded: as in `Texts`.
+    about: `language`, `stream` and `attributes` of `Texts`.
   """
   flat = [text for texts in captions for text in texts]
   tokens, cut = tokenizer.batch(flat, context)
   counts = [len(texts) for texts in captions]
   first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-  return Texts(captions, tokens, first, cut, tokenizer, reworded)
+  return Texts(captions, tokens, first, cut, tokenizer, reworded, **about)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,7 +225,7 @@ class PairSet:
     labels: int32 [n] classes of zero-shot classification; -1 where there is none.
     class_names: the words of each label; empty without classes.
     attributes: int32 [n] by name, for probes; [n, captions] where each caption has a
-      label of its own.
+      label of its own. Those of a column go before them.
   """
 
   name: str

@@ -1,5 +1,6 @@
 """Embeds pair sets by frozen towers, and measures what they made."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,10 @@ import numpy as np
 
 from experiments.engine.evaluation import evaluate, paired
 from experiments.engine.pretraining.pairs import (
-  Column,
   Images,
   PairSet,
   Texts,
-  make_texts,
+  take_labels,
 )
 from experiments.engine.pretraining.tower_method import Reading
 from multimodal import tokenizer
@@ -41,44 +41,72 @@ def evaluate_towers(
   """
   split = functools.partial(embed_split, network, readings, variables)
   test = split(test_set)
-  train = None
-  if train_set is not None and test_set.attributes:
-    most = np.arange(min(settings.rows, len(train_set.labels)))
-    train = split(take(train_set, most))
-  names = {type(column): name for name, column in test_set.columns.items()}
+  image, text = zero_shot_towers(test_set)
   weights = None
-  if settings.zero_shot and test_set.class_names and {Images, Texts} <= set(names):
-    name = names[Texts]
-    context = text_context(network, name)
+  if settings.zero_shot and test_set.class_names and image and text:
+    context = text_context(network, text)
     embed = functools.partial(
-      embed_texts, network, variables, name, tokenizer.load(), context
+      embed_texts, network, variables, text, tokenizer.load(), context
     )
     weights = paired.embed_prompts(embed, test_set.class_names, settings.prompts)
-  return paired.evaluate_split(
-    train,
-    test,
-    settings,
-    class_weights=weights,
-    classified=names.get(Images, ""),
+  report = paired.evaluate_split(
+    None, test, settings, class_weights=weights, classified=image
   )
+  if train_set is not None and test_set.attributes:
+    most = np.arange(min(settings.rows, len(train_set.labels)))
+    train_set = take(train_set, most)
+    report |= _probes((train_set, test_set), (split(train_set), test), settings)
+  return report
+
+
+def zero_shot_towers(pairs: PairSet) -> tuple[str, str]:
+  """The first image tower, and the first that reads English; "" where there is none."""
+  images = [name for name, x in pairs.columns.items() if isinstance(x, Images)]
+  texts = [
+    name
+    for name, x in pairs.columns.items()
+    if isinstance(x, Texts) and x.language == "en"  # the prompts are English
+  ]
+  return next(iter(images), ""), next(iter(texts), "")
+
+
+def _probes(
+  sets: Sequence[PairSet], splits: Sequence[paired.Split], settings: paired.Settings
+) -> dict[str, float]:
+  """Probes of the towers; those with labels of their own are asked for these.
+
+  The chance of such a label is named for the tower: chance/TOWER/ATTRIBUTE.
+  """
+  only_probes = dataclasses.replace(settings, retrieval=False, geometry=False)
+  columns = sets[1].columns
+  plain = [name for name, column in columns.items() if not column.attributes]
+  own = [[name] for name, column in columns.items() if column.attributes]
+  report: dict[str, float] = {}
+  for group in filter(None, [plain, *own]):
+    train, test = (
+      paired.Split(
+        {name: split.towers[name] for name in group},
+        {**split.attributes, **pairs.columns[group[0]].attributes},
+      )
+      for pairs, split in zip(sets, splits, strict=True)
+    )
+    found = paired.evaluate_split(train, test, only_probes)
+    for name, value in found.items():
+      kind, _, attribute = name.partition("/")
+      if kind == "chance" and attribute in columns[group[0]].attributes:
+        name = f"chance/{group[0]}/{attribute}"
+      report[name] = value
+  return report
 
 
 def take(pairs: PairSet, rows: np.ndarray) -> PairSet:
   """The examples `rows` of a set, with the first caption of each."""
-  columns: dict[str, Column] = {}
-  for name, column in pairs.columns.items():
-    if isinstance(column, Images):
-      columns[name] = Images(column.pixels[rows])
-    elif isinstance(column, Texts):
-      texts = [column.captions[i][:1] for i in rows.tolist()]
-      context = column.tokens.shape[1]
-      columns[name] = make_texts(texts, column.tokenizer, context)
   return PairSet(
     pairs.name,
-    columns,
+    {name: column.take(rows) for name, column in pairs.columns.items()},
     pairs.labels[rows],
     pairs.class_names,
-    {name: labels[rows] for name, labels in pairs.attributes.items()},
+    take_labels(pairs.attributes, rows),
   )
 
 

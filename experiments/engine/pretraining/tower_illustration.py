@@ -62,12 +62,16 @@ def draw_towers(split: paired.Split, pairs: PairSet) -> list[pictures.Picture]:
         f"no pictures: embeddings of tower '{tower}' are not finite, so the model has "
         "diverged; take an earlier checkpoint"
       )
-  kinds = {type(column): name for name, column in pairs.columns.items()}
-  image, text = kinds.get(Images), kinds.get(Texts)
+  image, text = (_first(pairs, kind) for kind in (Images, Texts))
   order = sorted(split.towers, key=lambda name: name != image)
   sheets = [] if image is None or text is None else _sheets(split, pairs, image, text)
   maps = [_map(split, pairs, order)] if len(pairs.labels) > 1 else []
   return [*sheets, *maps, *(_matrix(split, pairs, order[0], x) for x in order[1:])]
+
+
+def _first(pairs: PairSet, kind: type) -> str | None:
+  """The first tower whose column is of a kind, or None."""
+  return next((k for k, v in pairs.columns.items() if isinstance(v, kind)), None)
 
 
 def _sheets(split, pairs: PairSet, image: str, text: str) -> list[pictures.Picture]:

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.engine import data, errors, record
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.datasets import captioned
-from experiments.engine.pretraining import tower_network
+from experiments.engine.pretraining import pair_loading, tower_network
 from experiments.engine.pretraining.tower_method import Reading
 from multimodal.towers import Towers
 
@@ -31,16 +31,17 @@ class TrainedTowers(NamedTuple):
   readings: Mapping[str, Reading]
 
   def tower(self, kind: str) -> str:
-    """Name of the first tower of a kind.
+    """Name of the tower that reads a data set's `kind`, "image" or (English) "text".
 
     Raises:
       UserError: there is none.
     """
     for name, tower in self.config.towers.items():
-      if tower.kind == kind:
+      if pair_loading.tower_input(tower) == kind:
         return name
     raise errors.UserError(
-      f"the run has no {kind} tower, only {', '.join(self.config.towers)}"
+      f"no tower of the run reads the input '{kind}'; there are "
+      f"{', '.join(self.config.towers)}"
     )
 
 
