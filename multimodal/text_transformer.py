@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from contrastive.encoders import vit
+from contrastive.encoders import blocks
 from multimodal import tokenizer
 
 # Options of `TextTransformer` by name. Base is the text tower of CLIP's ResNet-50 and
@@ -144,7 +144,7 @@ class TextTransformer(nn.Module):
       seen = jnp.tril(jnp.ones((t, t), bool))[None, None]
     else:
       seen = mask[:, None, None, :]
-    blocks = vit.block_stack(
+    stack = blocks.block_stack(
       depth=self.depth,
       remat=self.remat,
       unroll=self.unroll,
@@ -156,17 +156,23 @@ class TextTransformer(nn.Module):
       dtype=self.dtype,
       draws=self._draws(),
     )
-    x, _ = blocks(x, seen)
+    pick = None
+    if self.pool in ("end", "first"):
+      # The last block has to know the text's one vector only.
+      pick = lambda x: pool_tokens(x, mask, self.pool)[:, None]
+    x, _ = stack(x, seen, pick)
     x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
     x = x.astype(jnp.float32)
+    if pick is not None:
+      return x[:, 0]
     return x if self.pool == "none" else pool_tokens(x, mask, self.pool)
 
-  def _draws(self) -> vit.Draws:
+  def _draws(self) -> blocks.Draws:
     inside, hidden = self.width**-0.5, (2 * self.width) ** -0.5
     # Each block adds two branches to the stream, whose variance is to stay about 1.
     out = inside * (2 * self.depth) ** -0.5
     deviations = (inside, out, hidden, out)
-    return vit.Draws(*map(nn.initializers.normal, deviations))
+    return blocks.Draws(*map(nn.initializers.normal, deviations))
 
   def _check(self, tokens: jax.Array) -> None:
     for name, known in (("pool", _POOLS), ("activation", _ACTIVATIONS)):

@@ -6,17 +6,14 @@ grow with the depth, and parameters carry a leading axis of layers. CLIP's image
 (Radford et al. 2021) differs in four options, which `clip_vit_*` set.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from contrastive.encoders.activations import gelu, quick_gelu
-
-_ACTIVATIONS: dict[str, Any] = {"gelu": gelu, "quick_gelu": quick_gelu}
+from contrastive.encoders.blocks import ACTIVATIONS, block_stack
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
@@ -38,84 +35,6 @@ def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
   angles = (column * frequency[None, :], row * frequency[None, :])
   waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
   return np.concatenate(waves, axis=1).astype(np.float32)
-
-
-class Draws(NamedTuple):
-  """Initialisers of a block's kernels; its biases start at zero.
-
-  Attributes:
-    attention: of the projections to queries, keys and values.
-    attention_out: of the projection from the heads.
-    hidden: of the perceptron's first layer.
-    out: of its second.
-  """
-
-  attention: nn.initializers.Initializer
-  attention_out: nn.initializers.Initializer
-  hidden: nn.initializers.Initializer
-  out: nn.initializers.Initializer
-
-
-_XAVIER = Draws(*[nn.initializers.xavier_uniform()] * 4)
-
-
-class Block(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)); returns (x, None) for the scan."""
-
-  heads: int
-  mlp_ratio: float
-  activation: str
-  epsilon: float
-  dtype: Any
-  draws: Draws = _XAVIER
-
-  @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, None]:
-    """Maps tokens [n, t, width] to the same shape.
-
-    Args:
-      x: tokens.
-      mask: booleans [n or 1, 1, t or 1, t], whether a token (third axis) may look at
-        another (fourth); None if all may.
-    """
-    width, act = x.shape[-1], _ACTIVATIONS[self.activation]
-    draws = self.draws
-    y = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)(x)
-    x = x + nn.MultiHeadDotProductAttention(
-      self.heads,
-      dtype=self.dtype,
-      kernel_init=draws.attention,
-      out_kernel_init=draws.attention_out,
-      force_fp32_for_softmax=True,
-    )(y, mask=mask)
-    y = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)(x)
-    hidden = int(width * self.mlp_ratio)
-    y = nn.Dense(hidden, dtype=self.dtype, kernel_init=draws.hidden)(y)
-    y = nn.Dense(width, dtype=self.dtype, kernel_init=draws.out)(act(y))
-    return x + y, None
-
-
-def block_stack(
-  *, depth: int, remat: bool, unroll: int, name: str, **options
-) -> Callable[[jax.Array, jax.Array | None], tuple[jax.Array, None]]:
-  """Blocks as one scanned module, to be called on (tokens, mask) inside a module.
-
-  Args:
-    depth: number of blocks, the leading axis of their parameters.
-    remat: recomputes each block in the backward pass.
-    unroll: blocks in a turn of the loop.
-    name: of the module.
-    **options: the fields of `Block`.
-  """
-  scanned = nn.scan(
-    nn.remat(Block, prevent_cse=False) if remat else Block,
-    variable_axes={"params": 0},
-    split_rngs={"params": True},
-    in_axes=nn.broadcast,
-    length=depth,
-    unroll=unroll,
-  )
-  return scanned(**options, name=name)
 
 
 class ViT(nn.Module):
@@ -189,7 +108,7 @@ class ViT(nn.Module):
       epsilon=self.epsilon,
       dtype=self.dtype,
     )
-    x, _ = blocks(x, None)
+    x, _ = blocks(x, None, (lambda x: x[:, :1]) if self.pool == "class" else None)
     x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
     x = x.astype(jnp.float32)
     if self.pool == "none":
@@ -200,7 +119,7 @@ class ViT(nn.Module):
     for name, known in (
       ("pool", ("class", "mean", "none")),
       ("positions", ("sincos", "learned")),
-      ("activation", tuple(_ACTIVATIONS)),
+      ("activation", tuple(ACTIVATIONS)),
     ):
       if getattr(self, name) not in known:
         listed = " or ".join(", ".join(map(repr, known)).rsplit(", ", 1))

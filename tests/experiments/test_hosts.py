@@ -62,7 +62,7 @@ def test_two_processes_of_two_devices_give_the_curve_of_one_of_four(tmp_path):
   results = [process.communicate(timeout=300) for process in pair]
   for process, (_, text) in zip(pair, results, strict=True):
     assert process.returncode == 0, text
-  assert "4 x cpu of 2 processes; 8 images on each" in results[0][0]
+  assert "4 x cpu of 2 processes; 8 examples on each" in results[0][0]
   # The second says nothing (the library that connects them does, in torn lines).
   assert all("step" not in text and "loss" not in text for text in results[1])
   assert len(_values(two, "loss")) == 3
