@@ -5,12 +5,12 @@
 | preset           | what                                        | hardware    | time    |
 |------------------|---------------------------------------------|-------------|---------|
 | smoke            | procedural scenes, 2 epochs                 | 2 CPU cores | < 1 min |
-| quick            | scenes at 32 px, 8 epochs                   | 2 CPU cores | minutes |
-| scenes (default) | scenes at 64 px, ViT-micro and small text   | 2 CPU cores | minutes |
-| two_languages    | English and German captions, no pictures    | 2 CPU cores | minutes |
-| two_pictures     | two pictures of the same objects            | 2 CPU cores | minutes |
-| three            | pictures, English and German captions       | 2 CPU cores | minutes |
-| vectors          | paired_factors: two modalities of vectors   | 2 CPU cores | minutes |
+| quick            | scenes at 32 px, 8 epochs                   | 2 CPU cores | 1 min   |
+| scenes (default) | scenes at 64 px, tiny ResNet, micro text    | 2 CPU cores | 15 min  |
+| two_languages    | English and German captions, no pictures    | 2 CPU cores | 3 min   |
+| two_pictures     | two pictures of the same objects            | 2 CPU cores | 1 min   |
+| three            | pictures, English and German captions       | 2 CPU cores | 3 min   |
+| vectors          | paired_factors: two modalities of vectors   | 2 CPU cores | 1 min   |
 | emoji            | noto_emoji: 72 px drawings with names       | 2 CPU cores | not run |
 | icons            | mdi_icons: 64 px drawings with names        | 2 CPU cores | not run |
 | clip_vit_b32     | CLIP's ViT-B/32 on coco_captions at 224 px  | 1 GPU       | not run |
