@@ -33,11 +33,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """
   of_towers = trained.trained_config(config.run).method == "towers"
   final = _probe_towers(config) if of_towers else _probe_network(config)
-  with record.Recorder(workdir, config) as recorder:
-    recorder.summary(final)
-  for name, value in sorted(final.items()):
-    print(f"{name:32} {value:.4f}")
-  print(f"-> {workdir}/summary.json")
+  final = dict(sorted(final.items()))
+  record.conclude(workdir, config, final)
   return final
 
 

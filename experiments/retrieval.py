@@ -45,11 +45,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     "examples": len(pairs.labels),
     "chance/recall@1": 1 / len(pairs.labels),
   }
-  with record.Recorder(workdir, config) as recorder:
-    recorder.summary(final)
-  for key, value in final.items():
-    print(f"{key:32} {value:.4f}" if isinstance(value, float) else f"{key:32} {value}")
-  print(f"-> {workdir}/summary.json")
+  record.conclude(workdir, config, final)
   return final
 
 

@@ -72,11 +72,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     "classes": len(names),
     "images": len(images.labels),
   }
-  with record.Recorder(workdir, config) as recorder:
-    recorder.summary(final)
-  for key, value in final.items():
-    print(f"{key:20} {value:.4f}" if isinstance(value, float) else f"{key:20} {value}")
-  print(f"-> {workdir}/summary.json")
+  record.conclude(workdir, config, final)
   return final
 
 

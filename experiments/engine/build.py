@@ -109,19 +109,10 @@ def build_network(config: ml_collections.ConfigDict) -> Network:
   """
   if config.method not in ("simclr", "moco_v3"):
     raise errors.unknown("method", config.method, ["simclr", "moco_v3"])
-  if config.encoder.name not in ENCODERS:
-    raise errors.unknown("encoder", config.encoder.name, ENCODERS)
-  dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-  if config.dtype not in dtypes:
-    raise errors.unknown("dtype", config.dtype, dtypes)
-  knobs = config.encoder.to_dict()
-  name = knobs.pop("name")
-  if config.remat:
-    knobs["remat"] = True
-  try:
-    encoder = ENCODERS[name](dtype=dtypes[config.dtype], **knobs)
-  except TypeError as error:
-    raise errors.UsageError(f"encoder '{name}': {error}") from error
+  name = config.encoder.name
+  if name not in ENCODERS:
+    raise errors.unknown("encoder", name, ENCODERS)
+  encoder = make_encoder(ENCODERS[name], config.encoder, config, f"encoder '{name}'")
   predictor = None
   if config.method == "moco_v3":
     predictor = heads.Predictor(
@@ -138,6 +129,36 @@ def build_network(config: ml_collections.ConfigDict) -> Network:
     predictor=predictor,
     projection_width=config.projector.out,
   )
+
+
+def make_encoder(
+  maker: Callable[..., nn.Module],
+  encoder: ml_collections.ConfigDict,
+  config: ml_collections.ConfigDict,
+  called: str,
+) -> nn.Module:
+  """An encoder with its knobs, and the run's arithmetic.
+
+  Args:
+    maker: makes it.
+    encoder: its name, which is passed over, and its knobs.
+    config: `dtype` and `remat` of the run.
+    called: what an error calls it.
+
+  Raises:
+    UsageError: unknown dtype, or a knob that the encoder lacks.
+  """
+  dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+  if config.dtype not in dtypes:
+    raise errors.unknown("dtype", config.dtype, dtypes)
+  knobs = encoder.to_dict()
+  del knobs["name"]
+  if config.remat:
+    knobs["remat"] = True
+  try:
+    return maker(dtype=dtypes[config.dtype], **knobs)
+  except TypeError as error:
+    raise errors.UsageError(f"{called}: {error}") from error
 
 
 def build_recipes(name: str) -> tuple[views.Recipe, views.Recipe]:

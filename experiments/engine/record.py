@@ -119,6 +119,16 @@ class Recorder:
     self.close()
 
 
+def conclude(workdir: str, config: ml_collections.ConfigDict, final: dict) -> None:
+  """Records an evaluation, run.json and summary.json, and prints its numbers."""
+  with Recorder(workdir, config) as recorder:
+    recorder.summary(final)
+  for name, value in final.items():
+    shown = f"{value:.4f}" if isinstance(value, float) else value
+    print(f"{name:32} {shown}")
+  print(f"-> {workdir}/summary.json")
+
+
 def finished(workdir: str, config: ml_collections.ConfigDict) -> dict | None:
   """Summary of a complete run of this very config in the folder, or None."""
   folder = pathlib.Path(workdir)

@@ -8,7 +8,7 @@ temperature) is chosen on the training split.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from contrastive import diagnostics
 from experiments.engine import errors
 from experiments.engine.evaluation import few_shot, metrics, neighbours, probing, tables
 from experiments.engine.reporting import curves
+
+_Kind = TypeVar("_Kind")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +60,26 @@ class Settings:
   untrained: bool = False
 
 
+def named_settings(kind: type[_Kind], config: Mapping[str, Any]) -> _Kind:
+  """A dataclass of settings from a flat config; names only are checked.
+
+  Raises:
+    UsageError: for an unknown name.
+  """
+  known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+  for name in config:
+    if name not in known:
+      raise errors.unknown("evaluation setting", name, known)
+  return kind(**config)
+
+
 def read_settings(config: Mapping[str, Any]) -> Settings:
   """Settings from a flat config; what it does not name keeps its default.
 
   Raises:
     UsageError: for an unknown name, or a value out of range.
   """
-  known = {field.name for field in dataclasses.fields(Settings)}
-  for name in config:
-    if name not in known:
-      raise errors.unknown("evaluation setting", name, known)
-  settings = Settings(**config)
+  settings = named_settings(Settings, config)
   for name in ("probe_grid", "knn_ks", "knn_temperatures", "shots"):
     values = getattr(settings, name)
     if not len(values) or min(values) <= 0:

@@ -103,11 +103,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
   Raises:
     UsageError: for an unknown name, or a value out of range.
   """
-  known = {field.name for field in dataclasses.fields(Settings)}
-  for name in config:
-    if name not in known:
-      raise errors.unknown("evaluation setting", name, known)
-  settings = Settings(**config)
+  settings = evaluate.named_settings(Settings, config)
   for part in settings.parts:
     if part not in PARTS:
       raise errors.unknown("part", part, PARTS)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 import ml_collections
 
 from contrastive.encoders import mlp
@@ -27,11 +26,8 @@ TEXT_ENCODERS: dict[str, Callable[..., nn.Module]] = {
 _VECTOR_ENCODERS: dict[str, Callable[..., nn.Module]] = {
   "mlp": lambda widths=(256, 256), **knobs: mlp.MLP(tuple(widths), **knobs),
 }
-_IMAGE_ENCODERS = {k: v for k, v in build.ENCODERS.items() if k != "mlp"} | {
-  "mlp": build.ENCODERS["mlp"]
-}
 KINDS: dict[str, dict[str, Callable[..., nn.Module]]] = {
-  "image": _IMAGE_ENCODERS,
+  "image": build.ENCODERS,
   "text": TEXT_ENCODERS,
   "vector": _VECTOR_ENCODERS,
 }
@@ -47,14 +43,16 @@ def build_towers(config: ml_collections.ConfigDict) -> towers.Towers:
   Raises:
     UsageError: an unknown name or knob, or fewer than two towers.
   """
-  dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-  if config.dtype not in dtypes:
-    raise errors.unknown("dtype", config.dtype, dtypes)
   specific = config.structures.separation.weight > 0
   made = {}
   for name, tower in config.towers.items():
     made[name] = towers.Tower(
-      encoder=_encoder(name, tower, dtypes[config.dtype], config.remat),
+      encoder=build.make_encoder(
+        KINDS[tower.kind][tower.encoder.name],
+        tower.encoder,
+        config,
+        f"towers.{name}.encoder",
+      ),
       width=config.width,
       specific=specific,
       frozen=tower.frozen,
@@ -105,14 +103,3 @@ def build_reading(
   mean, std = build.channel_statistics(statistics, shape)
   view = build.build_recipes(tower.view)[0] if tower.view else None
   return Reading(mean, std, view)
-
-
-def _encoder(name, tower, dtype, remat) -> nn.Module:
-  knobs = tower.encoder.to_dict()
-  maker = KINDS[tower.kind][knobs.pop("name")]
-  if remat:
-    knobs["remat"] = True
-  try:
-    return maker(dtype=dtype, **knobs)
-  except TypeError as error:
-    raise errors.UsageError(f"towers.{name}.encoder: {error}") from error

@@ -48,14 +48,10 @@ def build_tower_objective(
   def loss(params, batch: TowerBatch, state, key):
     base_key, structure_key = jax.random.split(key)
     values, state, metrics = base.loss(params, batch, state, base_key)
-    extra, parts = structures.structure_loss(
-      batch.features,
-      added,
-      scale=inverse_temperature(params, config.objective),
-      key=structure_key,
-      **how.pairs,
-    )
     scale = inverse_temperature(params, config.objective)
+    extra, parts = structures.structure_loss(
+      batch.features, added, scale=scale, key=structure_key, **how.pairs
+    )
     return values + extra, state, metrics | parts | {"scale": jnp.asarray(scale)}
 
   return base._replace(

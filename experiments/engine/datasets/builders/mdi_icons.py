@@ -1,6 +1,5 @@
 """Material Design Icons of Pictogrammers with their names, aliases and tags."""
 
-import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -38,16 +37,8 @@ def base_name(record: dict) -> str:
 
 
 def _read(paths: Mapping[str, pathlib.Path]) -> CaptionedPictures:
-  archive = paths["png_64.zip"]
-  records = zipped.read_records(paths["captions.jsonl"])
-  parts = zipped.divide(archive, records, base_name)
-  return CaptionedPictures(
-    shape=(64, 64, 3),
-    splits={
-      split: functools.partial(zipped.examples, archive, part, write_captions)
-      for split, part in parts.items()
-    },
-  )
+  archive, records = paths["png_64.zip"], paths["captions.jsonl"]
+  return zipped.drawings(archive, records, 64, base_name, write_captions)
 
 
 RECIPE = Recipe(

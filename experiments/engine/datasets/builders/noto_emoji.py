@@ -1,6 +1,5 @@
 """Noto's emoji with the names and keywords of the Unicode CLDR."""
 
-import functools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -54,16 +53,8 @@ def base_name(record: dict) -> str:
 
 
 def _read(paths: Mapping[str, pathlib.Path]) -> CaptionedPictures:
-  archive = paths["png_72.zip"]
-  records = zipped.read_records(paths["captions.jsonl"])
-  parts = zipped.divide(archive, records, base_name)
-  return CaptionedPictures(
-    shape=(72, 72, 3),
-    splits={
-      split: functools.partial(zipped.examples, archive, part, write_captions)
-      for split, part in parts.items()
-    },
-  )
+  archive, records = paths["png_72.zip"], paths["captions.jsonl"]
+  return zipped.drawings(archive, records, 72, base_name, write_captions)
 
 
 RECIPE = Recipe(

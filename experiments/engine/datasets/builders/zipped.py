@@ -1,5 +1,6 @@
 """Pictures in a zip archive, described by one JSON record a line."""
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -8,7 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from experiments.engine import errors
 from experiments.engine.datasets.builders import formats
-from experiments.engine.datasets.builders.recipe import CaptionedExample
+from experiments.engine.datasets.builders.recipe import (
+  CaptionedExample,
+  CaptionedPictures,
+)
 
 
 def read_records(path: pathlib.Path) -> list[dict]:
@@ -112,6 +116,35 @@ def divide(
   for name, record in zip(groups, records, strict=True):
     parts["test" if held[name] else "train"].append(record)
   return {split: part for split, part in parts.items() if part}
+
+
+def drawings(
+  archive: pathlib.Path,
+  described: pathlib.Path,
+  side: int,
+  group: Callable[[dict], str],
+  write: Callable[[dict], Iterable[str]],
+) -> CaptionedPictures:
+  """Square RGB drawings with captions, divided by `divide`.
+
+  Args:
+    archive: of the pictures.
+    described: JSON lines, a record for each.
+    side: of the pictures in pixels.
+    group: record -> name of its group.
+    write: record -> captions.
+
+  Raises:
+    UserError: the files are damaged or do not belong together.
+  """
+  parts = divide(archive, read_records(described), group)
+  return CaptionedPictures(
+    shape=(side, side, 3),
+    splits={
+      split: functools.partial(examples, archive, part, write)
+      for split, part in parts.items()
+    },
+  )
 
 
 def _tenth(name: str) -> bool:
