@@ -178,10 +178,10 @@ def _report(name: str, about: dict[str, Any]) -> str:
 
 
 def _words(about: dict[str, Any]) -> str:
-  if about["classes"]:
-    return f"{about['classes']} classes"
+  classes = [f"{about['classes']} classes"] if about["classes"] else []
   written = about.get("captions")
-  return f"{sum(written.values()):,} captions" if written else "captions"
+  captions = [f"{sum(written.values()):,} captions"] if written else []
+  return ", ".join(classes + captions) or "captions"
 
 
 def list_known() -> str:

@@ -2,10 +2,15 @@
 
   python -m experiments.sweep --config=configs/pretrain.py:smoke --workdir=runs/sweep
   python -m experiments.sweep --config=configs/pretrain.py:quick --seeds=5
+  python -m experiments.sweep --config=configs/tower_study.py:scenes --grid=scenes
 
-The grid is what `sweep()` of the config file returns: a list of {"key": value}, each
-the changes of one point. Every point is a pretraining run in its own folder; the same
-command goes on where a stopped sweep was, run by run.
+The grid is what `sweep()` of the config file returns, or the function that --grid
+names: a list of {"key": value}, each the changes of one point. Every point is a
+pretraining run in its own folder; the same command goes on where a stopped sweep was,
+run by run.
+
+Several processes share a sweep by --part: 1/2 takes the first, third ... point, 2/2 the
+others, and the last to end compares all.
 """
 
 import importlib.util
@@ -90,12 +95,29 @@ def folder_of(point: Point) -> str:
   return ",".join(f"{key}={value}" for key, value in point.items()).replace("/", "_")
 
 
-def grid(file: str, seeds: int = 0) -> list[Point]:
+def part_of(points: Sequence[Point], part: str) -> list[Point]:
+  """The points of one of several processes.
+
+  Args:
+    points: of all.
+    part: "i/n", the i-th (from 1) of n processes: it takes every n-th point.
+
+  Raises:
+    UsageError: anything else.
+  """
+  number, _, count = part.partition("/")
+  if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+    raise errors.UsageError(f"--part is '{part}'; write 1/2 for the first half of two")
+  return list(points[int(number) - 1 :: int(count)])
+
+
+def grid(file: str, seeds: int = 0, name: str = "sweep") -> list[Point]:
   """Points of a config file's `sweep()`.
 
   Args:
     file: path of the config file.
     seeds: more than 0: seeds 0 .. seeds - 1 of each point, whatever its own seed.
+    name: of the function, for files with several grids.
 
   Raises:
     UsageError: the file has no such function.
@@ -105,12 +127,12 @@ def grid(file: str, seeds: int = 0) -> list[Point]:
     raise errors.UsageError(f"config file {file} cannot be read")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  if not hasattr(module, "sweep"):
+  if name.startswith("_") or not callable(getattr(module, name, None)):
     raise errors.UsageError(
-      f"{file} has no function sweep(), which returns the points as a list of "
+      f"{file} has no function {name}(), which returns the points as a list of "
       "{'key': value}; see configs/pretrain.py"
     )
-  points = [dict(point) for point in module.sweep()]
+  points = [dict(point) for point in getattr(module, name)()]
   if seeds > 0:
     bare = [{k: v for k, v in p.items() if k != "seed"} for p in points]
     unique = [p for i, p in enumerate(bare) if p not in bare[:i]]
@@ -122,9 +144,12 @@ if __name__ == "__main__":
   count = flags.DEFINE_integer(
     "seeds", 0, "seeds of each point; default as sweep() says"
   )
+  named = flags.DEFINE_string("grid", "sweep", "function that returns the points")
+  part = flags.DEFINE_string("part", "1/1", "which of several processes this is: i/n")
 
   def _main(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     file = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
-    return run(config, workdir, grid(file, count.value))
+    points = grid(file, count.value, named.value)
+    return run(config, workdir, part_of(points, part.value))
 
   cli.launch(_main, default_config="configs/pretrain.py")

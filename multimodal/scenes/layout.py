@@ -34,6 +34,8 @@ RADII = np.array([(0.088, 0.095), (0.118, 0.128), (0.165, 0.18)], np.float32)
 # Every point of a shape is nearer to its centre than this many such radii (the tips of
 # a triangle are at 1.555). A large and a medium object must fit side by side.
 REACH = np.float32(1.6)
+# With this zoom the largest object on its own just fits into the picture.
+MAX_ZOOM = 1.73
 # Centres at least this far apart, in picture sides, make a relation. Two objects are
 # always at least REACH * (0.088 + 0.118) apart along one axis, so some relation holds.
 MARGIN = np.float32(0.15)
@@ -52,11 +54,14 @@ class Crowd(NamedTuple):
     counts: least and greatest number of objects, within 1 to MAX_OBJECTS.
     poses: those that occur, of POSES.
     backgrounds: those that occur, of BACKGROUNDS.
+    zoom: factor of the radii, from 1 to MAX_ZOOM; only scenes of one object have room
+      for another one than 1.
   """
 
   counts: tuple[int, int] = (1, MAX_OBJECTS)
   poses: tuple[str, ...] = POSES
   backgrounds: tuple[str, ...] = BACKGROUNDS
+  zoom: float = 1.0
 
 
 CROWD = Crowd()
@@ -73,7 +78,8 @@ class Layout(NamedTuple):
     present: bool [n, m].
     shape, colour, texture, size, pose: int32 [n, m], indices into SHAPES, COLOURS,
       TEXTURES, SIZES, POSES.
-    radius: float32 [n, m], of the circle of equal area, within RADII of the size.
+    radius: float32 [n, m], of the circle of equal area, within RADII of the size,
+      zoomed.
     x, y: float32 [n, m], the centre.
     angle: float32 [n, m], turn in radians: a quarter turn for each pose, and up to
       0.4 quarters to either side, so that poses are told apart.
@@ -145,7 +151,7 @@ def compose(
   size = (objects[:, 3] * 2).astype(np.int32)
   size[:, 0] = SIZES.index("large")
   low, high = RADII[size, 0], RADII[size, 1]
-  radius = (low + (high - low) * objects[:, 4]) * present
+  radius = (low + (high - low) * objects[:, 4]) * np.float32(level.zoom) * present
   poses = np.array([POSES.index(name) for name in level.poses], np.int32)
   pose = poses[(objects[:, 5] * len(poses)).astype(np.int32)]
   angle = (pose + 0.8 * (objects[:, 6] - np.float32(0.5))) * np.float32(np.pi / 2)
@@ -195,6 +201,12 @@ def _check(level: Crowd) -> None:
     raise ValueError(
       f"a scene has {least} to {most} objects in level.counts; choose numbers from 1 "
       f"to {MAX_OBJECTS}, the smaller one first"
+    )
+  room = MAX_ZOOM if most == 1 else 1
+  if not 1 <= level.zoom <= room:
+    raise ValueError(
+      f"level.zoom is {level.zoom}; for scenes of up to {most} objects choose a number "
+      f"from 1 to {room}"
     )
   for field, known in (("poses", POSES), ("backgrounds", BACKGROUNDS)):
     chosen = getattr(level, field)

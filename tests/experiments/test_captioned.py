@@ -32,9 +32,12 @@ def flat(number, side=8):
   return archives.encode(np.full((side, side, 3), (number, 7, 0), np.uint8))
 
 
-def write_set(folder, examples, name="pets", side=8):
-  """Writes examples (id, picture, captions) as the training split of a set."""
-  pictures = recipe.CaptionedPictures((side, side, 3), {"train": lambda: examples})
+def write_set(folder, examples, name="pets", side=8, class_names=()):
+  """Writes examples (id, picture, captions, label) as the training split of a set."""
+  found = [recipe.CaptionedExample(*example) for example in examples]
+  pictures = recipe.CaptionedPictures(
+    (side, side, 3), {"train": lambda: found}, class_names
+  )
   writer.write(name, pictures, _PROVENANCE, str(folder))
   return str(folder)
 
@@ -437,6 +440,10 @@ def test_real_files(name, splits, captions, tmp_path):
   ]
   assert sum(len(texts) for part in parts for texts in part.captions) == captions
   assert all(part.skipped == 0 and part.images.std() > 30 for part in parts)
+  known = [x.attributes["class"] for x in parts if x.attributes]
+  counts = [np.bincount(x[x >= 0]) for x in known]
+  classes = {"mdi_icons": [(30, 3658, 55), (30, 418, 2)]}.get(name, [])
+  assert [(len(x), x.sum(), x.min()) for x in counts] == classes
   seen = collections.Counter(i for part in parts for i in part.ids)
   assert max(seen.values()) == 1
   digests = [{image.tobytes() for image in part.images} for part in parts]

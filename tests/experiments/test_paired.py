@@ -1,5 +1,7 @@
 """The evaluator of towers on tables whose answers are known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,75 @@ def test_probes_find_what_is_there_in_the_part_that_has_it():
   assert "probe/text/class/specific" not in found
   assert "fewshot_5/image/style/shared" not in found
   assert 0.2 < found["probe/text/style/shared"] < 0.8
+
+
+def rows_of(split, rows):
+  """The examples `rows` of a split, with their captions."""
+  captions = (rows[:, None] * CAPTIONS + np.arange(CAPTIONS)).ravel()
+  tables = {
+    name: paired.TowerTable(
+      {k: x[captions if name == "text" else rows] for k, x in table.parts.items()},
+      np.repeat(np.arange(len(rows)), CAPTIONS if name == "text" else 1),
+    )
+    for name, table in split.towers.items()
+  }
+  return paired.Split(tables, {k: x[rows] for k, x in split.attributes.items()})
+
+
+def unlabelled(split, examples, attribute="class"):
+  """The split without the labels of `examples`."""
+  labels = split.attributes[attribute].copy()
+  labels[examples] = -1
+  return split._replace(attributes={**split.attributes, attribute: labels})
+
+
+def test_examples_without_label_are_left_out_of_what_asks_for_it():
+  splits = [split_of(0, noise=0.2), split_of(1, noise=0.2)]
+  known = np.flatnonzero(np.arange(N) % 7 > 1)
+  lacking = np.setdiff1d(np.arange(N), known)
+  measure = lambda parts, settings: paired.evaluate_split(
+    *parts, settings, class_weights=np.eye(16)[:4], classified="image"
+  )
+  settings = dataclasses.replace(SETTINGS, knn=True, rows=30, parts=("specific",))
+  found = measure([unlabelled(x, lacking) for x in splits], settings)
+  alone = measure([rows_of(x, known) for x in splits], settings)
+  asked = {x for x in alone if "class" in x or "fewshot" in x or "zero" in x}
+  assert {x.partition("/")[0] for x in asked} >= {"zero_shot", "probe", "knn", "chance"}
+  assert "fewshot_5/image/class/specific" in asked
+  for name in asked:
+    assert found[name] == pytest.approx(alone[name], abs=1e-6), name
+  # Everything else sees all examples.
+  whole = measure(splits, settings)
+  others = {x for x in whole if "recall" in x or "geometry" in x or "style" in x}
+  assert others and {x: found[x] for x in others} == {x: whole[x] for x in others}
+  # Of labels for each caption, the first one's counts.
+  style = dataclasses.replace(
+    SETTINGS, attributes=("style",), few_shot=False, parts=("shared",)
+  )
+  found = measure([unlabelled(x, lacking, "style") for x in splits], style)
+  alone = measure([rows_of(x, known) for x in splits], style)
+  assert found["probe/text/style/shared"] == alone["probe/text/style/shared"]
+
+
+def test_a_split_without_any_label_is_refused_before_training_too():
+  full, bare = split_of(0), unlabelled(split_of(1), np.arange(N))
+  for pair, name in (((full, bare), "test"), ((bare, full), "training")):
+    words = f"no example of the {name} split has a label of 'class'"
+    with pytest.raises(errors.UserError, match=words):
+      paired.evaluate_split(*pair, SETTINGS)
+    with pytest.raises(errors.UserError, match=words):
+      paired.check_attributes(SETTINGS, *(x.attributes for x in pair))
+  with pytest.raises(errors.UserError, match="of the test split has a label"):
+    paired.evaluate_split(
+      None, bare, SETTINGS, class_weights=np.eye(16)[:4], classified="image"
+    )
+  few = unlabelled(full, np.arange(16, N)).attributes
+  with pytest.raises(errors.UserError, match="class 0 has 4"):
+    paired.check_attributes(SETTINGS, few, full.attributes)
+  # What asks for none takes it as it is.
+  silent = paired.Settings(probe=False, few_shot=False, zero_shot=False)
+  paired.check_attributes(silent, bare.attributes, bare.attributes)
+  assert "geometry/image/uniformity" in paired.evaluate_split(bare, bare, silent)
 
 
 def test_zero_shot_takes_the_mean_of_the_prompts():

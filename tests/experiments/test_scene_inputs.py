@@ -9,10 +9,13 @@ from experiments.engine.datasets.captioned import load_captioned
 from multimodal import scenes
 
 
-@pytest.mark.parametrize("name, most", [("scenes_text", 2), ("scenes_text_hard", 4)])
-def test_scenes_are_those_of_their_ids(name, most, monkeypatch):
+@pytest.mark.parametrize(
+  "name, most, zoom",
+  [("scenes_text_easy", 1, 1.7), ("scenes_text", 2, 1.0), ("scenes_text_hard", 4, 1.0)],
+)
+def test_scenes_are_those_of_their_ids(name, most, zoom, monkeypatch):
   load = lambda split, **o: load_captioned(name, split, **o)
-  level = scenes.Crowd(counts=(1, most))
+  level = scenes.Crowd(counts=(1, most), zoom=zoom)
   monkeypatch.setattr(scene_inputs, "_CHUNK", 5)
   first = load("train[:8]")
   ids = np.arange(8)

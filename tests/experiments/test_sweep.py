@@ -18,6 +18,25 @@ def test_the_grid_is_that_of_the_config_file():
   assert len(more) == 6 and {p["seed"] for p in more} == {0, 1}
 
 
+def test_a_file_may_have_several_grids(tmp_path):
+  file = tmp_path / "several.py"
+  file.write_text("rates = [1]\ndef tuning():\n  return [{'a': 1}, {'a': 2}]\n")
+  assert sweep.grid(str(file), name="tuning") == [{"a": 1}, {"a": 2}]
+  for name in ("sweep", "rates"):
+    with pytest.raises(errors.UsageError, match=rf"no function {name}\(\)"):
+      sweep.grid(str(file), name=name)
+
+
+def test_processes_share_a_sweep():
+  points = [{"seed": seed} for seed in range(5)]
+  parts = [sweep.part_of(points, f"{i}/2") for i in (1, 2)]
+  assert parts == [points[::2], points[1::2]]
+  assert sweep.part_of(points, "1/1") == points
+  for wrong in ("", "2", "0/2", "3/2", "1/x", "-1/2"):
+    with pytest.raises(errors.UsageError, match="write 1/2"):
+      sweep.part_of(points, wrong)
+
+
 def test_a_file_without_a_grid_says_so(tmp_path):
   file = tmp_path / "plain.py"
   file.write_text("def get_config():\n  return None\n")

@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 import types
 
@@ -194,6 +195,18 @@ def test_towers_without_pictures_or_attributes_have_map_and_matrices():
   assert [x.name for x in made] == names
   assert len(made[0].figure.axes) == 3 and not made[0].figure.legends
   assert "Colour" not in made[0].caption and "in their order" in made[1].caption
+
+
+def test_a_matrix_shows_the_examples_that_have_a_class():
+  split, found = image_text_set(8)
+  labels = np.where(np.arange(8) < 5, -1, found.labels)
+  for known, words in (
+    (labels, "of 3 test examples, the first of each class"),
+    (np.full(8, -1), "of 8 test examples, in their order"),
+  ):
+    shown = dataclasses.replace(found, labels=known, attributes={"class": known})
+    made = tower_illustration.draw_towers(split, shown)
+    assert words in made[-1].caption and "Colour" not in made[-2].caption
 
 
 def test_pictures_are_the_same_bytes_twice_and_are_found_again(tmp_path):

@@ -155,9 +155,30 @@ def test_a_level_restricts_what_it_names_and_nothing_else(layout):
   np.testing.assert_array_equal(pairs.shape[:, 0], layout.shape[:100, 0])
 
 
+def test_zoom_makes_one_object_fill_the_picture():
+  plain, large = (
+    scenes.compose(_IDS, level=scenes.Crowd(counts=(1, 1), zoom=zoom))
+    for zoom in (1.0, scenes.MAX_ZOOM)
+  )
+  alone = plain.radius[:, 0]
+  np.testing.assert_allclose(large.radius[:, 0], alone * scenes.MAX_ZOOM, rtol=1e-6)
+  # Its farthest tip stays inside, in the first picture and in others.
+  for take in (0, 3):
+    level = scenes.Crowd(counts=(1, 1), zoom=scenes.MAX_ZOOM)
+    found = scenes.compose(_IDS, level=level, take=take)
+    for centre in (found.x[:, 0], found.y[:, 0]):
+      reach = 1.6 * found.radius[:, 0]
+      assert (centre >= reach - 1e-6).all() and (centre <= 1 - reach + 1e-6).all()
+  for name in ("shape", "colour", "texture", "pose", "background"):
+    np.testing.assert_array_equal(getattr(large, name), getattr(plain, name))
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [
+    (dict(zoom=1.2), "up to 4 objects choose a number from 1 to 1"),
+    (dict(counts=(1, 1), zoom=1.8), "from 1 to 1.73"),
+    (dict(counts=(1, 1), zoom=float("nan")), "zoom is nan"),
     (dict(counts=(0, 2)), "0 to 2 objects"),
     (dict(counts=(3, 2)), "smaller one first"),
     (dict(counts=(1, 5)), "from 1 to 4"),

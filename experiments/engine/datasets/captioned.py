@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,8 +43,9 @@ class Captioned:
       none of them blank.
     ids: for each example what its set calls it.
     attributes: labels by name, int32 [n], where they are known: of scenes those of
-      `scenes.attributes`, "class" among them. "style" is a property of a caption, not
-      of a picture: [n, captions].
+      `scenes.attributes`, "class" among them; of prepared sets with classes "class",
+      -1 for an example without. "style" is a property of a caption, not of a picture:
+      [n, captions].
     own: by input, those of its labels that differ from `attributes`: the pose in a
       second picture, the style of captions in another language.
     label_names: the word of each label, by attribute.
@@ -123,10 +124,11 @@ def load_captioned(
   not blank) are left out; how many is said on standard error and in `skipped`.
 
   Args:
-    name: "scenes_text" or "scenes_text_hard" (procedural scenes of one to two, or one
-      to four objects, five captions each; need no files), or a set that
+    name: "scenes_text_easy", "scenes_text" or "scenes_text_hard" (procedural scenes of
+      one large object, of one to two, or of one to four, five captions each; need no
+      files), or a set that
       `experiments.prepare` or TFDS prepared as array_record with "image" and
-      "captions", such as TFDS's coco_captions.
+      "captions", such as TFDS's coco_captions; its "label", if any, is the class.
     split: name of a split, or a part of it as in TFDS: "train[:5000]", "train[90%:]".
       Of the scenes there are 2**31 a split: "train" is the first 20,000, "test" the
       first 4,000, and a range may reach beyond.
@@ -155,25 +157,37 @@ def load_captioned(
     raise _not_found(name, data_dir)
   _check_inputs(name, wanted)
   what = f"'{split}' of '{name}'"
-  examples = _read_prepared(folder, name, split)
+  examples, class_names = _read_prepared(folder, name, split)
   chosen = [examples[row] for row in draw_rows(len(examples), limit, seed, what)]
-  described = [example for example in chosen if example[1]]
+  described = [example for example in chosen if example.captions]
   images, kept = _decode(described, image_size, name)
   blank, broken = len(chosen) - len(described), len(described) - len(kept)
   _judge(what, len(chosen), blank, broken, max_skipped)
   return Captioned(
     name=name,
-    inputs={"image": images, "text": tuple(captions for _, captions, _ in kept)},
-    ids=tuple(known_as for _, _, known_as in kept),
+    inputs={"image": images, "text": tuple(example.captions for example in kept)},
+    ids=tuple(example.known_as for example in kept),
+    attributes={"class": np.array([example.label for example in kept], np.int32)}
+    if class_names
+    else {},
+    label_names={"class": class_names} if class_names else {},
     skipped=blank + broken,
   )
 
 
-# Encoded picture, captions that are not blank, id.
-_Example = tuple[bytes, tuple[str, ...], str]
+class _Example(NamedTuple):
+  """As stored: the picture encoded, captions that are not blank."""
+
+  picture: bytes
+  captions: tuple[str, ...]
+  known_as: str
+  label: int
 
 
-def _read_prepared(folder: os.PathLike, name: str, split: str) -> list[_Example]:
+def _read_prepared(
+  folder: os.PathLike, name: str, split: str
+) -> tuple[list[_Example], tuple[str, ...]]:
+  """The examples of a split, and the names of the classes, if there are any."""
   import tensorflow_datasets as tfds
 
   from experiments.engine.datasets import stored
@@ -188,14 +202,17 @@ def _read_prepared(folder: os.PathLike, name: str, split: str) -> list[_Example]
       f"'{name}' in {folder} has the features {', '.join(sorted(features))}; a set "
       "with 'image' and 'captions' is needed"
     )
-  return [
-    (
+  class_names = stored.class_names(features)
+  examples = [
+    _Example(
       example["image"],
       tuple(filter(None, map(str.strip, _texts(example[caption_key])))),
       _text(example[id_key]) if id_key else str(row),
+      example["label"] if class_names else -1,
     )
     for row, example in enumerate(stored.read_examples(builder, split, caption_key))
   ]
+  return examples, class_names
 
 
 def _texts(value: Any) -> list[str]:
@@ -219,7 +236,7 @@ def _decode(
   from experiments.engine.datasets import pictures
 
   def decode(chosen: Sequence[_Example], side: int | None) -> np.ndarray:
-    encoded = [picture for picture, _, _ in chosen]
+    encoded = [example.picture for example in chosen]
     return pictures.decode_pictures(encoded, channels=3, image_size=side, name=name)
 
   def decodes(example: _Example) -> bool:

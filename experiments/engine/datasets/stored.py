@@ -32,12 +32,9 @@ def read_encoded(folder: pathlib.Path, split: str) -> Encoded:
   """
   builder = tfds.builder_from_directory(folder)
   features = builder.info.features
-  image, label = (
-    (features[key] if key in features else None) for key in ("image", "label")
-  )
-  if not isinstance(image, tfds.features.Image) or not isinstance(
-    label, tfds.features.ClassLabel
-  ):
+  image = features["image"] if "image" in features else None
+  names = class_names(features)
+  if not isinstance(image, tfds.features.Image) or not names:
     raise errors.UserError(
       f"{folder} has the features {', '.join(features)}; an image classification set "
       "with 'image' and 'label' is needed"
@@ -46,9 +43,17 @@ def read_encoded(folder: pathlib.Path, split: str) -> Encoded:
   return Encoded(
     pictures=[example["image"] for example in examples],
     labels=np.array([example["label"] for example in examples], np.int32),
-    class_names=tuple(label.names or map(str, range(label.num_classes))),
+    class_names=names,
     channels=image.shape[-1] or 3,
   )
+
+
+def class_names(features: tfds.features.FeaturesDict) -> tuple[str, ...]:
+  """The words of the feature "label", or numbers; empty without classes."""
+  label = features["label"] if "label" in features else None
+  if not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
+    return ()
+  return tuple(label.names)
 
 
 def read_examples(

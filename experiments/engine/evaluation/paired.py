@@ -47,7 +47,8 @@ class Split(NamedTuple):
 
   Attributes:
     towers: tables by tower.
-    attributes: int [n] labels by name, or [n, captions] with one for each caption.
+    attributes: int [n] labels by name, or [n, captions] with one for each caption;
+      below 0 where there is none.
   """
 
   towers: Mapping[str, TowerTable]
@@ -73,7 +74,7 @@ class Settings:
     shots: examples of each class.
     draws: of each of `shots`.
     few_shot_classifiers: "ridge" (closed form), "softmax" (L-BFGS).
-    rows: most rows of the training split that probes are fitted on.
+    rows: most labelled rows of the training split that probes are fitted on.
     geometry: modality gap, alignment, uniformity, effective rank.
     untrained: whether the same is measured before the first step.
   """
@@ -95,6 +96,11 @@ class Settings:
   rows: int = 4000
   geometry: bool = True
   untrained: bool = False
+
+  @property
+  def fits(self) -> bool:
+    """Whether classifiers are fitted to the training split."""
+    return self.probe or self.knn or self.few_shot
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -123,11 +129,41 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
   return settings
 
 
-def check_attributes(settings: Settings, known: Mapping[str, Any]) -> None:
-  """Raises UsageError for an attribute to probe that the data set has no labels of."""
-  for name in settings.attributes if settings.probe else ():
-    if name not in known:
-      raise errors.unknown("attribute", name, known)
+def check_attributes(
+  settings: Settings, train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]
+) -> None:
+  """Refuses before training what `evaluate_split` would refuse after it.
+
+  Args:
+    settings: what will be measured.
+    train: labels of the training split, as in `Split.attributes`.
+    test: those of the test split.
+
+  Raises:
+    UsageError: for an attribute to probe that the data set has no labels of.
+    UserError: as `evaluate_split`, for labels that are too few.
+  """
+  for name in settings.attributes if settings.fits else ():
+    if name not in test:
+      raise errors.unknown("attribute", name, test)
+  if settings.zero_shot and "class" in test:
+    _known(test, "class", "test")
+  if not (test and settings.fits):
+    return
+  rows = training_rows(settings, train)
+  for name in settings.attributes or tuple(test):
+    fitted_on = _known({name: train[name][rows]}, name, "training").labels
+    asked = _known(test, name, "test").labels
+    if knobs := _knobs(name, settings):
+      evaluate.check_labels(fitted_on, asked, evaluate.Settings(**knobs))
+
+
+def training_rows(
+  settings: Settings, attributes: Mapping[str, np.ndarray]
+) -> np.ndarray:
+  """The first `settings.rows` examples that have a label of some attribute."""
+  known = [_first_labels(labels) >= 0 for labels in attributes.values()]
+  return np.flatnonzero(np.any(known, axis=0))[: settings.rows]
 
 
 def evaluate_split(
@@ -140,6 +176,9 @@ def evaluate_split(
 ) -> dict[str, float]:
   """Measures embedded towers.
 
+  Retrieval and geometry take all examples; what asks for an attribute, and its chance,
+  those that have a label of it.
+
   Args:
     train: what probes are fitted on; None leaves them out.
     test: measured.
@@ -151,19 +190,25 @@ def evaluate_split(
     Numbers by name: A_to_B/recall@k and A_to_B/median_rank for towers A and B;
     zero_shot/topk; probe/TOWER/ATTRIBUTE/PART and chance/ATTRIBUTE (naming the
     commonest label); fewshot_S/TOWER/PART; geometry/*.
+
+  Raises:
+    UserError: no example of a split has a label that is asked for, or what
+      `evaluate.evaluate_features` raises.
   """
   report: dict[str, float] = {}
   if settings.retrieval:
     report |= _retrieval(test, settings)
   if class_weights is not None:
+    asked = _known(test.attributes, "class", "test")
+    images = test.towers[classified]
     found = retrieval.zero_shot_accuracy(
-      test.towers[classified].parts["shared"],
+      images.parts["shared"][images.first_rows()[asked.examples]],
       class_weights,
-      test.attributes["class"],
+      asked.labels,
       ks=settings.guesses,
     )
     report |= {f"zero_shot/{name}": value for name, value in found.items()}
-  if train is not None and (settings.probe or settings.knn or settings.few_shot):
+  if train is not None and settings.fits:
     report |= _probes(train, test, settings)
   if settings.geometry:
     report |= _geometry(test)
@@ -210,17 +255,20 @@ def _probes(train: Split, test: Split, settings: Settings) -> dict[str, float]:
   """Probes of every attribute in every part of every tower."""
   report: dict[str, float] = {}
   for attribute in settings.attributes or tuple(test.attributes):
-    fitted_on, asked = (_labels(x.attributes[attribute]) for x in (train, test))
-    commonest = np.bincount(fitted_on).argmax()
-    report[f"chance/{attribute}"] = float(np.mean(asked == commonest))
+    fitted_on, asked = (
+      _known(train.attributes, attribute, "training"),
+      _known(test.attributes, attribute, "test"),
+    )
+    commonest = np.bincount(fitted_on.labels).argmax()
+    report[f"chance/{attribute}"] = float(np.mean(asked.labels == commonest))
+    fitted_on = _Known(*(x[: settings.rows] for x in fitted_on))
     for tower, table in test.towers.items():
       for part in present_parts(table, settings.parts):
         pair = [
-          tables.Table(found.part(part)[rows], labels[: len(rows)])
-          for found, rows, labels in (
-            (train.towers[tower], _rows(train.towers[tower], settings.rows), fitted_on),
-            (table, table.first_rows(), asked),
+          tables.Table(
+            found.part(part)[found.first_rows()[known.examples]], known.labels
           )
+          for found, known in ((train.towers[tower], fitted_on), (table, asked))
         ]
         report |= _measured(attribute, f"{tower}/{{}}/{part}", pair, settings)
   return report
@@ -228,19 +276,9 @@ def _probes(train: Split, test: Split, settings: Settings) -> dict[str, float]:
 
 def _measured(attribute, place, pair, settings) -> dict[str, float]:
   """Probe, neighbours and, of classes, few shots of one attribute in one part."""
-  shots = settings.few_shot and attribute == "class"
-  if not (settings.probe or settings.knn or shots):
+  knobs = _knobs(attribute, settings)
+  if not knobs:
     return {}
-  knobs = dict(
-    seed=settings.seed,
-    probe=settings.probe,
-    knn=settings.knn,
-    few_shot=shots,
-    shots=settings.shots,
-    draws=settings.draws,
-    few_shot_classifiers=settings.few_shot_classifiers,
-    diagnostics=False,
-  )
   found = evaluate.evaluate_features(*pair, config=knobs)
   kept = {
     name: value
@@ -254,17 +292,49 @@ def _measured(attribute, place, pair, settings) -> dict[str, float]:
   }
 
 
+def _knobs(attribute: str, settings: Settings) -> dict[str, Any]:
+  """Settings of `evaluate` for one attribute; empty if it has nothing to fit."""
+  shots = settings.few_shot and attribute == "class"
+  if not (settings.probe or settings.knn or shots):
+    return {}
+  return dict(
+    seed=settings.seed,
+    probe=settings.probe,
+    knn=settings.knn,
+    few_shot=shots,
+    shots=settings.shots,
+    draws=settings.draws,
+    few_shot_classifiers=settings.few_shot_classifiers,
+    diagnostics=False,
+  )
+
+
 def present_parts(table: TowerTable, parts: Sequence[str] = PARTS) -> list[str]:
   """Those of `parts` that a tower has."""
   lacking = () if "specific" in table.parts else ("specific", "both")
   return [part for part in parts if part not in lacking]
 
 
-def _rows(table: TowerTable, most: int) -> np.ndarray:
-  return table.first_rows()[:most]
+class _Known(NamedTuple):
+  """The examples [k] of a split that have a label of an attribute, and these [k]."""
+
+  examples: np.ndarray
+  labels: np.ndarray
 
 
-def _labels(labels: np.ndarray) -> np.ndarray:
+def _known(attributes: Mapping[str, np.ndarray], attribute: str, name: str) -> _Known:
+  labels = _first_labels(attributes[attribute])
+  examples = np.flatnonzero(labels >= 0)
+  if not len(examples):
+    raise errors.UserError(
+      f"no example of the {name} split has a label of '{attribute}'; take a split that "
+      "has some, or leave out what needs them: set zero_shot, probe, knn and few_shot "
+      "of evaluate to False"
+    )
+  return _Known(examples, labels[examples])
+
+
+def _first_labels(labels: np.ndarray) -> np.ndarray:
   """[n]: of labels for each caption those of the first."""
   return labels if labels.ndim == 1 else labels[:, 0]
 

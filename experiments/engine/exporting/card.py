@@ -16,6 +16,7 @@ from experiments.engine.reporting import report
 
 _EMBEDDED_LICENCES = {
   "scenes": "procedural, drawn by this repository (Apache-2.0)",
+  "scenes_text_easy": "procedural, drawn by this repository (Apache-2.0)",
   "scenes_text": "procedural, drawn by this repository (Apache-2.0)",
   "scenes_text_hard": "procedural, drawn by this repository (Apache-2.0)",
   "scenes_hard": "procedural, drawn by this repository (Apache-2.0)",

@@ -52,9 +52,8 @@ def evaluate_towers(
   report = paired.evaluate_split(
     None, test, settings, class_weights=weights, classified=image
   )
-  if train_set is not None and test_set.attributes:
-    most = np.arange(min(settings.rows, len(train_set.labels)))
-    train_set = take(train_set, most)
+  if train_set is not None and test_set.attributes and settings.fits:
+    train_set = take(train_set, paired.training_rows(settings, train_set.attributes))
     report |= _probes((train_set, test_set), (split(train_set), test), settings)
   return report
 

@@ -169,7 +169,7 @@ def _names(pairs: PairSet, attribute: str) -> tuple[str, ...]:
 
 def _matrix(split, pairs: PairSet, first: str, second: str) -> pictures.Picture:
   """Cosines of two towers on few examples, sorted by class."""
-  known = bool(pairs.class_names) and pairs.labels.min() >= 0
+  known = bool(pairs.class_names) and pairs.labels.max() >= 0
   chosen = _by_class(pairs.labels) if known else _spread(len(pairs.labels), _COMPARED)
   rows, columns = (
     tower_pictures.unit_rows(_first_captions(split, name)[chosen])
@@ -199,7 +199,7 @@ def _matrix(split, pairs: PairSet, first: str, second: str) -> pictures.Picture:
 
 def _by_class(labels: np.ndarray) -> np.ndarray:
   """Rows of the first examples of each class, as many of each, class after class."""
-  classes = np.unique(labels)[:_COMPARED]
+  classes = np.unique(labels[labels >= 0])[:_COMPARED]
   most = _COMPARED // len(classes)
   return np.concatenate([np.flatnonzero(labels == x)[:most] for x in classes])
 

@@ -150,7 +150,7 @@ def read_structures(config: ml_collections.ConfigDict) -> structures.Structures:
         f"structures.{name}.weight is {knobs.weight}, but must be at least 0"
       )
     if knobs.weight:
-      found[name] = _KINDS[name](**{k: _plain(k, v) for k, v in knobs.items()})
+      found[name] = _KINDS[name](**{k: _plain(name, k, v) for k, v in knobs.items()})
   return structures.Structures(**found)
 
 
@@ -166,8 +166,9 @@ def needs_views(config: ml_collections.ConfigDict) -> bool:
   )
 
 
-def _plain(name: str, value: Any) -> Any:
-  if name == "t" and value == 0:  # a placeholder cannot be given on a command line
+def _plain(structure: str, knob: str, value: Any) -> Any:
+  # None, a bridge sampled anew for each example, cannot be given on a command line.
+  if (structure, knob, value) == ("bridge", "t", 0):
     return None
   if isinstance(value, list | tuple):
     return tuple(value)

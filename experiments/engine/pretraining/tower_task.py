@@ -37,7 +37,7 @@ def build_tower_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
   how = spread.execution(config.mesh, devices, anchors=config.batch, width=config.width)
   objective = tower_objective.build_tower_objective(config, list(config.towers), how)
   train_set, test_set = pair_loading.load_pairs(config)
-  paired.check_attributes(settings, test_set.attributes)
+  paired.check_attributes(settings, train_set.attributes, test_set.attributes)
   sample = {name: column.sample() for name, column in train_set.columns.items()}
   readings = read_columns(config, sample)
   method = build_method(network, readings)

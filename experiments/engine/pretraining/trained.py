@@ -125,11 +125,11 @@ def labelled_images(
     image_size: side of the pictures.
     data_dir: folder of prepared sets.
     limit: so many examples; 0 for all.
-    attribute: whose labels, of a captioned set.
+    attribute: whose labels, of a captioned set; examples without one are left out.
     seed: of the draw of a limited set.
 
   Raises:
-    UserError: no such set, or it has no such labels.
+    UserError: no such set, or it has no such labels, or none of the examples has one.
   """
   how: Any = dict(data_dir=data_dir, image_size=image_size, limit=limit, seed=seed)
   if name not in captioned.NAMES:
@@ -145,7 +145,14 @@ def labelled_images(
       "--config.data.name"
     )
   if attribute not in pairs.attributes or pairs.attributes[attribute].ndim > 1:
-    known = [k for k, v in pairs.attributes.items() if v.ndim == 1]
-    raise errors.unknown("attribute", attribute, known)
+    single = [k for k, v in pairs.attributes.items() if v.ndim == 1]
+    raise errors.unknown("attribute", attribute, single)
   words = pairs.label_names.get(attribute, ())
-  return Labelled(name, pairs.images, pairs.attributes[attribute], words)
+  labels = pairs.attributes[attribute]
+  known = np.flatnonzero(labels >= 0)
+  if not len(known):
+    raise errors.UserError(
+      f"none of the {len(labels)} examples of '{split}' of '{name}' has a label of "
+      f"'{attribute}'; take more of them, or another split"
+    )
+  return Labelled(name, pairs.images[known], labels[known], words)

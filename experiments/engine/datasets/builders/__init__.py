@@ -11,7 +11,7 @@ from experiments.engine.datasets.builders import (
 )
 from experiments.engine.datasets.builders.recipe import Recipe
 
-# The sets whose pictures have captions instead of labels.
+# The sets whose pictures have captions; labels are rare among them.
 CAPTIONED: dict[str, Recipe] = {
   recipe.name: recipe
   for recipe in (noto_emoji.RECIPE, mdi_icons.RECIPE, coco_cc.RECIPE)

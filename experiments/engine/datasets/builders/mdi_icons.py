@@ -13,6 +13,8 @@ from experiments.engine.datasets.builders.recipe import (
 
 # What one drawing is turned into another with: thin lines, a second try, a bar across.
 _VARIANTS = frozenset(("outline", "variant", "off"))
+# Icons that make a class: each has 55 or more in "train", enough for 20 shots.
+_LEAST = 60
 
 
 def write_captions(record: dict) -> list[str]:
@@ -22,12 +24,18 @@ def write_captions(record: dict) -> list[str]:
   small letters without / and +; and its aliases, if any.
   """
   icon = f"an icon of {record['name']}"
-  tags = [
-    " ".join(tag.lower().replace("/", " ").replace("+", " ").split())
-    for tag in record["tags"]
-  ]
+  tags = [_spell(tag) for tag in record["tags"]]
   tagged = [f"{icon} for {' and '.join(tags)}"] if tags else []
   return [record["name"], icon, *tagged, *record["aliases"]]
+
+
+def class_name(record: dict) -> str:
+  """Returns the first tag, spelled as in the captions; "" without tags."""
+  return _spell(record["tags"][0]) if record["tags"] else ""
+
+
+def _spell(tag: str) -> str:
+  return " ".join(tag.lower().replace("/", " ").replace("+", " ").split())
 
 
 def base_name(record: dict) -> str:
@@ -38,7 +46,9 @@ def base_name(record: dict) -> str:
 
 def _read(paths: Mapping[str, pathlib.Path]) -> CaptionedPictures:
   archive, records = paths["png_64.zip"], paths["captions.jsonl"]
-  return zipped.drawings(archive, records, 64, base_name, write_captions)
+  return zipped.drawings(
+    archive, records, 64, base_name, write_captions, class_name, _LEAST
+  )
 
 
 RECIPE = Recipe(
@@ -64,7 +74,9 @@ RECIPE = Recipe(
         "rendered from SVG, without brands and deprecated icons; captions are the "
         "name, 'an icon of' it, this with its tags, and its aliases; test is the tenth "
         "of the names whose hash is 0 modulo 10, without outline, variant and off; "
-        "icons that are drawn alike are in one split"
+        "icons that are drawn alike are in one split; the class is the first tag if "
+        f"that is the first of at least {_LEAST} icons (30 classes; the other icons "
+        "have none), and captions tell the tags"
       ),
     ),
   ),

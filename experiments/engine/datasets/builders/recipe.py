@@ -4,13 +4,28 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from experiments.engine import errors
 
 # Key (unique within the split; it fixes the order on disk), encoded picture, label.
 Example = tuple[str, bytes, int]
-# Key, which becomes the id, encoded picture, at least one caption.
-CaptionedExample = tuple[str, bytes, tuple[str, ...]]
+
+
+class CaptionedExample(NamedTuple):
+  """A picture with captions.
+
+  Attributes:
+    key: unique within the split; it becomes the id.
+    picture: encoded.
+    captions: at least one.
+    label: of its class; -1 where there is none.
+  """
+
+  key: str
+  picture: bytes
+  captions: tuple[str, ...]
+  label: int = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +60,13 @@ class CaptionedPictures:
   Attributes:
     shape: (height, width, channels); None for a side that varies.
     splits: per split a function that iterates over its examples, PNG or JPEG encoded.
+    class_names: the word of each label, in the order of the labels; empty for a set
+      without labels.
   """
 
   shape: tuple[int | None, int | None, int]
   splits: Mapping[str, Callable[[], Iterator[CaptionedExample]]]
+  class_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,11 @@ import tensorflow_datasets as tfds
 
 from experiments.engine import errors
 from experiments.engine.datasets.builders import folders
-from experiments.engine.datasets.builders.recipe import CaptionedPictures, Pictures
+from experiments.engine.datasets.builders.recipe import (
+  CaptionedExample,
+  CaptionedPictures,
+  Pictures,
+)
 
 VERSION = "1.0.0"
 
@@ -53,7 +57,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     if isinstance(pictures, CaptionedPictures):
       described["captions"] = tfds.features.Sequence(tfds.features.Text())
       described["id"] = tfds.features.Text()
-    else:
+    if pictures.class_names or isinstance(pictures, Pictures):
       described["label"] = tfds.features.ClassLabel(names=list(pictures.class_names))
     return tfds.core.DatasetInfo(
       builder=self,
@@ -70,13 +74,14 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     return {split: self._generate_examples(split) for split in self._pictures.splits}
 
   def _generate_examples(self, split: str):
-    for key, encoded, said in self._pictures.splits[split]():
+    for found in self._pictures.splits[split]():
+      key, encoded, label = found[0], found[1], found[-1]
       example: dict = {"image": io.BytesIO(encoded)}
-      if isinstance(said, tuple):
-        example |= {"captions": list(said), "id": key}
-        self.captions[split] += len(said)
-      else:
-        example["label"] = said
+      if isinstance(found, CaptionedExample):
+        example |= {"captions": list(found.captions), "id": key}
+        self.captions[split] += len(found.captions)
+      if "label" in self.info.features:
+        example["label"] = label
       yield key, example
 
 

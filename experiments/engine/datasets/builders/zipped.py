@@ -1,5 +1,6 @@
 """Pictures in a zip archive, described by one JSON record a line."""
 
+import collections
 import functools
 import hashlib
 import json
@@ -54,6 +55,7 @@ def examples(
   archive: pathlib.Path,
   records: Sequence[dict],
   write: Callable[[dict], Iterable[str]],
+  label: Callable[[dict], int] = lambda record: -1,
 ) -> Iterator[CaptionedExample]:
   """Pairs the picture of each record with its captions.
 
@@ -62,6 +64,7 @@ def examples(
     records: each with the `file` in the archive; its stem becomes the id.
     write: record -> captions. White space is evened out, and what is then empty or
       said before is left out.
+    label: record -> number of its class; -1 for none.
 
   Raises:
     UserError: no such picture, it cannot be decoded, or no caption is left.
@@ -73,10 +76,11 @@ def examples(
     captions = tuple(dict.fromkeys(caption for caption in evened if caption))
     if not captions:
       raise errors.UserError(f"{archive}:{name} has no caption: its record is damaged")
-    yield (
+    yield CaptionedExample(
       pathlib.PurePosixPath(name).stem,
       formats.as_rgb(picture, f"{archive}:{name}"),
       captions,
+      label(record),
     )
 
 
@@ -118,12 +122,23 @@ def divide(
   return {split: part for split, part in parts.items() if part}
 
 
+def frequent_names(names: Iterable[str], least: int) -> tuple[str, ...]:
+  """Returns the names that occur at least so often, in alphabetical order.
+
+  The empty name is none.
+  """
+  counts = collections.Counter(names)
+  return tuple(sorted(x for x, count in counts.items() if x and count >= least))
+
+
 def drawings(
   archive: pathlib.Path,
   described: pathlib.Path,
   side: int,
   group: Callable[[dict], str],
   write: Callable[[dict], Iterable[str]],
+  classify: Callable[[dict], str] = lambda record: "",
+  least: int = 1,
 ) -> CaptionedPictures:
   """Square RGB drawings with captions, divided by `divide`.
 
@@ -133,17 +148,25 @@ def drawings(
     side: of the pictures in pixels.
     group: record -> name of its group.
     write: record -> captions.
+    classify: record -> name of its class, or "".
+    least: drawings, of all splits together, that make a class; those of smaller
+      classes have the label -1.
 
   Raises:
     UserError: the files are damaged or do not belong together.
   """
-  parts = divide(archive, read_records(described), group)
+  records = read_records(described)
+  parts = divide(archive, records, group)
+  names = frequent_names(map(classify, records), least)
+  numbers = {name: number for number, name in enumerate(names)}
+  label = lambda record: numbers.get(classify(record), -1)
   return CaptionedPictures(
     shape=(side, side, 3),
     splits={
-      split: functools.partial(examples, archive, part, write)
+      split: functools.partial(examples, archive, part, write, label)
       for split, part in parts.items()
     },
+    class_names=names,
   )
 
 
