@@ -16,8 +16,6 @@ import ml_collections
 
 from configs import towers
 
-_TUNING_SEED = 200
-
 
 def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
   """Config of a preset; unknown presets are refused."""
@@ -31,6 +29,7 @@ def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
   if preset not in presets:
     raise ValueError(f"unknown preset '{preset}'; known: {', '.join(presets)}")
   config = towers.get_config("quick")
+  config.arm = ""  # what a grid calls the run; compare groups by it
   # One block is enough for short captions, and costs a seventh of two: it works out
   # the last token only.
   config.towers.text.encoder.update(depth=1, context=24)
@@ -40,26 +39,45 @@ def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
 
 
 def tuning() -> list[dict]:
-  """Four settings of each arm."""
+  """Four settings of each arm, on one seed."""
   rates = (3e-3, 6e-3)
-  points = [_arm("two", rate) for rate in (7.5e-4, 1.5e-3, *rates)]
+  points = [_arm("CLIP", rate) for rate in (7.5e-4, 1.5e-3, *rates)]
   points += [_arm("four", rate) for rate in (1.5e-3, *rates, 1e-2)]
   for name, weights in (
     ("separation", (0.3, 1.0)),
     ("bridge", (0.1, 0.5)),
     ("geometry", (2.0, 16.0)),
   ):
-    points += [_arm("four", rate, **{name: w}) for rate in rates for w in weights]
+    points += [_arm(name, rate, **{name: w}) for rate in rates for w in weights]
   for separation, bridge, geometry in ((0.3, 0.1, 2.0), (1.0, 0.5, 16.0)):
     points += [
-      _arm("four", rate, separation=separation, bridge=bridge, geometry=geometry)
+      _arm("all", rate, separation=separation, bridge=bridge, geometry=geometry)
       for rate in rates
     ]
-  return [point | {"seed": _TUNING_SEED} for point in points]
+  return [point | {"seed": 200} for point in points]
 
 
-def _arm(terms: str, rate: float, **weights: float) -> dict:
-  point = {"objective.terms": terms, "optimizer.learning_rate": rate}
+def scenes() -> list[dict]:
+  """The arms on scenes, each at its best setting, on five fresh seeds."""
+  return _seeds(
+    _arm("CLIP", 1.5e-3),
+    _arm("CLIP, twice as long", 1.5e-3) | {"epochs": 16},
+    _arm("four", 3e-3),
+    _arm("separation", 6e-3, separation=0.3),
+    _arm("bridge", 3e-3, bridge=0.1),
+    _arm("geometry", 3e-3, geometry=2.0),
+    _arm("all", 3e-3, separation=0.3, bridge=0.1, geometry=2.0),
+  )
+
+
+def _seeds(*arms: dict) -> list[dict]:
+  # Seeds outermost: a sweep that is stopped has as many of each arm.
+  return [arm | {"seed": seed} for seed in range(100, 105) for arm in arms]
+
+
+def _arm(name: str, rate: float, **weights: float) -> dict:
+  terms = "two" if name.startswith("CLIP") else "four"
+  point = {"arm": name, "objective.terms": terms, "optimizer.learning_rate": rate}
   return point | {f"structures.{k}.weight": w for k, w in weights.items()}
 
 
