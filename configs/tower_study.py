@@ -5,7 +5,7 @@
 | preset           | what                                         | hardware    | time a run |
 |------------------|----------------------------------------------|-------------|------------|
 | scenes (default) | scenes_text_easy at 32 px, 8 epochs          | 2 CPU cores | 2 min      |
-| icons            | mdi_icons at 32 px, 10 epochs                | 2 CPU cores | 2 min      |
+| icons            | mdi_icons at 32 px, 8 epochs                 | 2 CPU cores | 2 min      |
 | smoke            | scenes, 1 epoch of 1,280                     | 2 CPU cores | < 1 min    |
 
 Grids: `tuning` tries four settings of each arm on one seed and other examples than those
@@ -64,9 +64,9 @@ def scenes() -> list[dict]:
     _arm("CLIP, twice as long", 1.5e-3) | {"epochs": 16},
     _arm("four", 3e-3),
     _arm("separation", 6e-3, separation=0.3),
-    _arm("bridge", 3e-3, bridge=0.1),
-    _arm("geometry", 3e-3, geometry=2.0),
-    _arm("all", 3e-3, separation=0.3, bridge=0.1, geometry=2.0),
+    _arm("bridge", 6e-3, bridge=0.1),
+    _arm("geometry", 6e-3, geometry=2.0),
+    _arm("all", 6e-3, separation=0.3, bridge=0.1, geometry=2.0),
   )
 
 
@@ -93,7 +93,6 @@ def _smoke(c):
 
 
 def _icons(c):
-  c.epochs = 10
   c.data.update(name="mdi_icons", train_limit=0, test_limit=0)
   c.evaluate.update(prompts="icons", attributes=("class",))
 
