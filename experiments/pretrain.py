@@ -27,7 +27,7 @@ from experiments.engine import (
   session,
 )
 from experiments.engine.checkpoint import Checkpoints
-from experiments.engine.pretraining import images, tower_task
+from experiments.engine.pretraining import fusion_task, images, tower_task
 from experiments.engine.pretraining.task import Task
 from experiments.engine.reporting import run_page
 
@@ -98,7 +98,8 @@ def build_task(config: ml_collections.ConfigDict, devices: jax.sharding.Mesh) ->
 
 
 _TASKS = dict.fromkeys(images.METHODS, images.image_task) | {
-  "towers": tower_task.build_tower_task
+  "towers": tower_task.build_tower_task,
+  "fusion": fusion_task.build_fusion_task,
 }
 
 

@@ -12,7 +12,7 @@ import pathlib
 import ml_collections
 
 from experiments.engine import cli, record
-from experiments.engine.evaluation import paired
+from experiments.engine.evaluation import paired, paired_settings
 from experiments.engine.pretraining import pair_loading, tower_evaluation, trained
 
 
@@ -37,7 +37,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
   split = tower_evaluation.embed_split(
     towers.network, towers.readings, towers.variables, pairs
   )
-  settings = paired.Settings(
+  settings = paired_settings.Settings(
     ks=tuple(config.ks), probe=False, few_shot=False, geometry=config.geometry
   )
   final = paired.evaluate_split(None, split, settings)

@@ -2,8 +2,9 @@
 
 The average of the losses of small batches is another objective: each anchor would see
 the negatives of its part only. Here all parts are embedded first, the loss and its
-gradient are taken once over all embeddings, and each part is embedded again to carry
-its share of that gradient to the parameters (Gao et al. 2021, Scaling Deep Contrastive
+gradient are taken once over all embeddings (what layers above them the loss has, it
+computes then, for the whole batch), and each part is embedded again to carry its share
+of that gradient to the parameters (Gao et al. 2021, Scaling Deep Contrastive
 Learning Batch Size under Memory Limited Setup). It costs one forward pass more; the
 memory is that of one part and of the embeddings. Augmentations are functions of (key,
 example), so the second pass sees the very same views.
@@ -57,7 +58,7 @@ def value_and_grad(
 
   Args:
     embed: (network params, statistics, batch or part) -> (embeddings, statistics).
-    judge: (objective params, embeddings of the whole batch) -> (loss, auxiliary).
+    judge: (params, embeddings of the whole batch) -> (loss, auxiliary).
     params: {"network", "objective"}.
     stats: running statistics before the batch.
     batch: leaves [n, ...].
@@ -71,7 +72,7 @@ def value_and_grad(
 
     def loss_fn(params):
       embedded, after = embed(params["network"], stats, batch)
-      loss, aux = judge(params["objective"], embedded)
+      loss, aux = judge(params, embedded)
       return loss, (aux, after)
 
     (loss, (aux, after)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
@@ -84,19 +85,32 @@ def value_and_grad(
     return stats, embedded
 
   after, embedded = jax.lax.scan(look, stats, pieces)
-  judged = jax.value_and_grad(judge, argnums=(0, 1), has_aux=True)
-  (loss, aux), (d_objective, d_embedded) = judged(
-    params["objective"], parts.join(embedded)
+  floats, merge = _part(parts.join(embedded))
+  judged = jax.value_and_grad(
+    lambda params, floats: judge(params, merge(floats)), argnums=(0, 1), has_aux=True
   )
+  (loss, aux), (direct, d_embedded) = judged(params, floats)
 
   def pull(total, piece):
     piece, cotangent = piece
     # In training mode the embeddings do not depend on the running statistics.
-    again = lambda network: embed(network, stats, piece)[0]
+    again = lambda network: _part(embed(network, stats, piece)[0])[0]
     _, vjp = jax.vjp(again, params["network"])
     return jax.tree.map(jnp.add, total, vjp(cotangent)[0]), None
 
-  zeros = jax.tree.map(jnp.zeros_like, params["network"])
   shares = parts.cut(d_embedded)
-  d_network, _ = jax.lax.scan(pull, zeros, (pieces, shares))
-  return loss, aux, after, {"network": d_network, "objective": d_objective}
+  d_network, _ = jax.lax.scan(pull, direct["network"], (pieces, shares))
+  return loss, aux, after, {**direct, "network": d_network}
+
+
+def _part(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+  """The leaves that have a gradient, and how they go back between the others."""
+  leaves, form = jax.tree.flatten(tree)
+  smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+
+  def merge(floats):
+    given = iter(floats)
+    pairs = zip(leaves, smooth, strict=True)
+    return jax.tree.unflatten(form, [next(given) if s else x for x, s in pairs])
+
+  return [leaf for leaf, s in zip(leaves, smooth, strict=True) if s], merge

@@ -131,6 +131,18 @@ def build_network(config: ml_collections.ConfigDict) -> Network:
   )
 
 
+def arithmetic(name: str) -> Any:
+  """The type of a network's arithmetic.
+
+  Raises:
+    UsageError: an unknown name.
+  """
+  dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+  if name not in dtypes:
+    raise errors.unknown("dtype", name, dtypes)
+  return dtypes[name]
+
+
 def make_encoder(
   maker: Callable[..., nn.Module],
   encoder: ml_collections.ConfigDict,
@@ -148,15 +160,12 @@ def make_encoder(
   Raises:
     UsageError: unknown dtype, or a knob that the encoder lacks.
   """
-  dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-  if config.dtype not in dtypes:
-    raise errors.unknown("dtype", config.dtype, dtypes)
   knobs = encoder.to_dict()
   del knobs["name"]
   if config.remat:
     knobs["remat"] = True
   try:
-    return maker(dtype=dtypes[config.dtype], **knobs)
+    return maker(dtype=arithmetic(config.dtype), **knobs)
   except TypeError as error:
     raise errors.UsageError(f"{called}: {error}") from error
 

@@ -64,7 +64,8 @@ def inverse_temperature(params, config):
   return 1 / config.temperature
 
 
-def _temperature_params(config):
+def temperature_params(config):
+  """Its logarithm as a parameter, if it is learned."""
   if not config.learn_temperature:
     return {}
   return {"log_scale": jnp.asarray(-jnp.log(config.temperature), jnp.float32)}
@@ -79,7 +80,7 @@ def _of_anchors(anchor_loss, config, pairing, how, chance) -> Objective:
     return anchor_loss(pairing.anchors(views, scale, how), scale), state, {}
 
   return Objective(
-    params=_temperature_params(config),
+    params=temperature_params(config),
     init=lambda examples, width: (),
     loss=loss,
     negatives=pairing.negatives,
@@ -151,7 +152,7 @@ def _augmented(config, pairing, how):
     return normalizer.init(whole) if running else ()
 
   return Objective(
-    params=_temperature_params(config),
+    params=temperature_params(config),
     init=init,
     loss=loss,
     negatives=pairing.negatives,
@@ -211,7 +212,7 @@ def _moco(config, pairing, how):
     return infonce.softmax_loss(both), queue.push(state, k_a, how.axis_name), {}
 
   return Objective(
-    params=_temperature_params(config),
+    params=temperature_params(config),
     init=lambda examples, width: queue.init(config.queue_size, width),
     loss=loss,
     negatives=lambda n: config.queue_size,
@@ -232,7 +233,7 @@ def _sup_con(config, pairing, how):
     return contrastive.sup_con(z, labels, scale=scale, **how.pairs), state, {}
 
   return Objective(
-    params=_temperature_params(config),
+    params=temperature_params(config),
     init=lambda examples, width: (),
     loss=loss,
     negatives=pairing.negatives,

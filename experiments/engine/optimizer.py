@@ -78,12 +78,14 @@ def decay_mask(params):
   return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
-def target_momentum(base: float, steps: int):
-  """Step -> decay of the target network: a cosine from `base` to 1.
+def target_momentum(base: float, steps: int, *, constant: bool = False):
+  """Step -> decay of the target network: a cosine from `base` to 1, or `base`.
 
   Raises:
     UsageError: base outside [0, 1].
   """
   if not 0 <= base <= 1:
     raise errors.UsageError(f"target_momentum lies in [0, 1], not {base}")
+  if constant:
+    return lambda step: base
   return lambda step: target.cosine_decay_schedule(step, steps, base)

@@ -85,10 +85,9 @@ def _devices(config):
   if jax.process_count() > 1:
     found += f" of {jax.process_count()} processes"
   if len(kinds) > 1:
-    found += (
-      f"; {config.batch // len(kinds)} examples on each, negatives by "
-      f"mesh.negatives={config.mesh.negatives}"
-    )
+    found += f"; {config.batch // len(kinds)} examples on each"
+    if "mesh" in config:
+      found += f", negatives by mesh.negatives={config.mesh.negatives}"
   return found
 
 

@@ -62,7 +62,9 @@ def begin(config: Any, task: Task) -> Session:
     tx = optax.chain(tx, optax.masked(optax.set_to_zero(), task.frozen))
   momentum = None
   if task.with_target:
-    momentum = optim.target_momentum(config.target_momentum, plan.steps)
+    momentum = optim.target_momentum(
+      config.target_momentum, plan.steps, constant=task.target_constant
+    )
   init_key, run_key = keys(config.seed)
   state = states.init_state(
     init_key,

@@ -35,12 +35,13 @@ class Method(NamedTuple):
     embed: (network params, statistics, target, batch or a part of it, key) ->
       (embeddings, statistics); leaves of the embeddings are [n, ...]. Statistics are
       those of the network and of its target.
-    compared: (embeddings of the whole batch, batch) -> what `Objective.loss` takes.
+    compared: (network params, embeddings of the whole batch, batch) -> what
+      `Objective.loss` takes.
     watch: of the same -> metrics.
   """
 
   embed: Callable[..., tuple[Any, Any]]
-  compared: Callable[[Any, Batch], Any]
+  compared: Callable[[Any, Any, Batch], Any]
   watch: Callable[[Any], dict[str, jax.Array]]
 
 
@@ -73,8 +74,8 @@ def make_step(
   """
 
   def judge(params, embedded, batch, state, key):
-    compared = method.compared(embedded, batch)
-    values, state, metrics = objective.loss(params, compared, state, key)
+    compared = method.compared(params["network"], embedded, batch)
+    values, state, metrics = objective.loss(params["objective"], compared, state, key)
     metrics |= method.watch(compared)
     return jnp.mean(values), (state, metrics)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.engine import errors
-from experiments.engine.evaluation import paired
+from experiments.engine.evaluation import paired, paired_settings
 
 N, CAPTIONS = 60, 3
 
@@ -34,7 +34,7 @@ def split_of(seed, *, noise=0.0, collapsed=False):
   return paired.Split(tables, {"class": labels, "style": style})
 
 
-SETTINGS = paired.Settings(shots=(1, 5), draws=2)
+SETTINGS = paired_settings.Settings(shots=(1, 5), draws=2)
 
 
 def test_equal_embeddings_are_found_and_collapsed_ones_are_at_chance():
@@ -126,7 +126,7 @@ def test_a_split_without_any_label_is_refused_before_training_too():
   with pytest.raises(errors.UserError, match="class 0 has 4"):
     paired.check_attributes(SETTINGS, few, full.attributes)
   # What asks for none takes it as it is.
-  silent = paired.Settings(probe=False, few_shot=False, zero_shot=False)
+  silent = paired_settings.Settings(probe=False, few_shot=False, zero_shot=False)
   paired.check_attributes(silent, bare.attributes, bare.attributes)
   assert "geometry/image/uniformity" in paired.evaluate_split(bare, bare, silent)
 
@@ -152,7 +152,7 @@ def test_zero_shot_takes_the_mean_of_the_prompts():
   found = paired.evaluate_split(
     None,
     test._replace(towers=tables),
-    paired.Settings(retrieval=False, geometry=False),
+    paired_settings.Settings(retrieval=False, geometry=False),
     class_weights=weights,
     classified="image",
   )
@@ -174,4 +174,4 @@ def test_zero_shot_takes_the_mean_of_the_prompts():
 )
 def test_bad_settings_are_refused(config, words):
   with pytest.raises(errors.UsageError, match=words):
-    paired.read_settings(config)
+    paired_settings.read_settings(config)

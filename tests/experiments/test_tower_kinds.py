@@ -9,6 +9,7 @@ from configs import towers as towers_config
 from experiments import pretrain, retrieval
 from experiments.engine import errors
 from experiments.engine.datasets import captioned, factor_vectors
+from experiments.engine.evaluation import paired_settings
 from experiments.engine.pretraining import (
   pair_loading,
   pairs,
@@ -96,7 +97,7 @@ def test_towers_are_probed_for_their_own_labels():
     }
     return tower_evaluation.paired.Split(tables, found.attributes)
 
-  settings = tower_evaluation.paired.Settings(
+  settings = paired_settings.Settings(
     attributes=("pose",), parts=("shared",), few_shot=False
   )
   found = tower_evaluation._probes((train, test), (split(train), split(test)), settings)

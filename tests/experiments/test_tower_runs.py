@@ -14,7 +14,7 @@ from configs import towers as towers_config
 from configs import zero_shot as zero_shot_config
 from experiments import export, pretrain, probe, retrieval, zero_shot
 from experiments.engine import build, errors, loop, record
-from experiments.engine.evaluation import paired
+from experiments.engine.evaluation import paired_settings
 from experiments.engine.exporting import programs, weights
 from experiments.engine.pretraining import (
   pair_loading,
@@ -268,7 +268,7 @@ def test_the_commands_give_the_numbers_of_the_run(whole, tmp_path):
   c = probe_config.get_config("linear")
   c.update(run=str(folder), attribute="pose")
   found = probe.run(c, str(tmp_path / "p"))
-  for part in paired.PARTS:
+  for part in paired_settings.PARTS:
     assert found[f"{part}/probe/top1"] == pytest.approx(
       final[f"probe/image/pose/{part}"]
     )

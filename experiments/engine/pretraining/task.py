@@ -46,6 +46,7 @@ class Task(NamedTuple):
       final numbers by name.
     untrained: whether `evaluate` wants the variables before training.
     with_target: whether a momentum copy of the network is kept.
+    target_constant: whether its decay stays what it is; else it rises to 1 by a cosine.
     frozen: parameters -> tree of booleans, True where training changes nothing; None
       if it changes all.
     init_part: the tower that `init_from` is for; "" where there are none.
@@ -62,6 +63,7 @@ class Task(NamedTuple):
   evaluate: Callable[[Any, Any], dict[str, float]]
   untrained: bool = False
   with_target: bool = False
+  target_constant: bool = False
   frozen: Callable[[Any], Any] | None = None
   init_part: str = ""
   illustrate: Callable[[Any, pathlib.Path], None] | None = None

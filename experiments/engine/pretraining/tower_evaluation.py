@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.engine.evaluation import evaluate, paired
+from experiments.engine.evaluation import evaluate, paired, paired_settings
 from experiments.engine.pretraining.pairs import (
   Images,
   PairSet,
@@ -26,7 +26,7 @@ def evaluate_towers(
   readings: Mapping[str, Reading],
   train_set: PairSet | None,
   test_set: PairSet,
-  settings: paired.Settings,
+  settings: paired_settings.Settings,
   variables: Any,
 ) -> dict[str, float]:
   """Embeds both splits once by every tower and measures them.
@@ -70,7 +70,9 @@ def zero_shot_towers(pairs: PairSet) -> tuple[str, str]:
 
 
 def _probes(
-  sets: Sequence[PairSet], splits: Sequence[paired.Split], settings: paired.Settings
+  sets: Sequence[PairSet],
+  splits: Sequence[paired.Split],
+  settings: paired_settings.Settings,
 ) -> dict[str, float]:
   """Probes of the towers; those with labels of their own are asked for these.
 

@@ -81,8 +81,8 @@ def build_method(towers: Towers, readings: Mapping[str, Reading]) -> Method:
 
   return Method(
     embed=embed,
-    compared=lambda features, batch: TowerBatch(features, batch.ids),
-    watch=_watch,
+    compared=lambda params, features, batch: TowerBatch(features, batch.ids),
+    watch=lambda batch: watch_features(batch.features.shared),
   )
 
 
@@ -111,9 +111,13 @@ def _features(made: Mapping[str, Embeddings], viewed: list[str]) -> Features:
   return Features(shared, **{kind: rows or None for kind, rows in parts.items()})
 
 
-def _watch(batch: TowerBatch) -> dict[str, jax.Array]:
-  """How near the towers are, and whether one collapses."""
-  shared = jax.lax.stop_gradient(batch.features.shared)
+def watch_features(shared: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  """How near the towers are, and whether one collapses.
+
+  Args:
+    shared: unit rows [n, d] by tower.
+  """
+  shared = jax.lax.stop_gradient(shared)
   cosines, gaps = [], []
   for first, second in tower_pairs(shared):
     a, b = shared[first], shared[second]

@@ -72,6 +72,11 @@ def check_tower(name: str, tower: ml_collections.ConfigDict) -> None:
     raise errors.unknown(f"{tower.kind} encoder", tower.encoder.name, encoders)
   if tower.frozen not in towers.FROZEN:
     raise errors.unknown(f"towers.{name}.frozen", tower.frozen, towers.FROZEN[1:])
+  check_view(name, tower)
+
+
+def check_view(name: str, tower: ml_collections.ConfigDict) -> None:
+  """Raises UsageError for a view that is not known for the tower's kind."""
   known: dict[str, Mapping[str, Any]] = {
     "image": build.RECIPES,
     "text": REWORDINGS,

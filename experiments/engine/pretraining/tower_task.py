@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.engine import spread
-from experiments.engine.evaluation import paired
+from experiments.engine.evaluation import paired, paired_settings
 from experiments.engine.pretraining import pair_loading, tower_network, tower_objective
 from experiments.engine.pretraining.task import Task
 from experiments.engine.pretraining.tower_evaluation import evaluate_towers
@@ -32,7 +32,7 @@ def build_tower_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
   if not tower_objective.needs_views(config):
     config = _without_views(config)
   network = tower_network.build_towers(config)
-  settings = paired.read_settings(config.evaluate)
+  settings = paired_settings.read_settings(config.evaluate)
   tower_objective.read_structures(config.structures)
   how = spread.execution(config.mesh, devices, anchors=config.batch, width=config.width)
   objective = tower_objective.build_tower_objective(config, list(config.towers), how)

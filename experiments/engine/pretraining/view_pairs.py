@@ -47,7 +47,8 @@ def two_view_method(
       key_a, key_b = jax.lax.stop_gradient(jnp.split(keys.projection, 2))
     return (query_a, query_b, key_a, key_b), (own, moved)
 
-  def compared(embedded, batch):
+  def compared(params, embedded, batch):
+    del params
     query_a, query_b, key_a, key_b = embedded
     return Views(query_a, query_b, key_a, key_b, batch.ids, batch.labels)
 

@@ -28,8 +28,8 @@ def write_run_page(workdir: str) -> pathlib.Path:
   about = record.read_json(folder / "run.json")
   final = record.read_json(folder / "summary.json")
   lines = record.read_metrics(folder / "metrics.jsonl")
-  towers = about["config"]["method"] == "towers"
-  write = _tower_parts if towers else _image_parts
+  pairs = about["config"]["method"] in ("towers", "fusion")
+  write = _tower_parts if pairs else _image_parts
   page = write(folder, about["config"], final, lines)
   page.heading("How it was made")
   page.environment(about)

@@ -1,4 +1,7 @@
-"""What the page of a run of towers says: title, curves and tables of final numbers."""
+"""What the page of a run of towers or of a fusion model says.
+
+Title, curves, and tables of the final numbers.
+"""
 
 import re
 from collections.abc import Mapping
@@ -16,6 +19,8 @@ _PANELS = {
   "modality_gap": ("Distance between the towers' means", "distance"),
   "uniformity": ("Uniformity: lower is more uniform", "log mean potential"),
   "scale": ("Inverse temperature", "scale"),
+  "match_accuracy": ("Pairs and hard non-pairs told apart", "accuracy"),
+  "word_accuracy": ("Hidden words told", "accuracy"),
   "orthogonality": ("Orthogonality of shared and specific parts", "loss part"),
   "specific_contrast": ("Contrast of the specific parts", "nats"),
   "bridge": ("Brownian bridge", "loss part"),
@@ -31,6 +36,9 @@ _TRAINING = {
   "train/uniformity": "uniformity, mean of the towers",
   "train/scale": "inverse temperature",
   "train/grad_norm": "norm of the gradient",
+  "train/match_accuracy": "pairs and hard non-pairs told apart",
+  "train/word_accuracy": "hidden words told",
+  "train/alpha": "weight of the momentum copy's targets",
   "train/orthogonality": "orthogonality of shared and specific parts",
   "train/specific_contrast": "contrast of the specific parts (nats)",
   "train/bridge": "Brownian bridge",
@@ -59,10 +67,16 @@ class Table(NamedTuple):
 
 
 def tower_title(config: Mapping[str, Any]) -> str:
-  """One line: towers, objective, terms, structures, data."""
+  """One line: towers or model, objective, terms, structures, data."""
   weights = {name: knobs["weight"] for name, knobs in config["structures"].items()}
   added = "".join(f" + {name} × {w:g}" for name, w in weights.items() if w)
   objective = config["objective"]
+  if config["method"] == "fusion":
+    losses = (name for name in ("contrast", "matching", "masking") if objective[name])
+    return (
+      f"Fusion model ({config['model']['size']}) with {', '.join(losses)}{added}, "
+      f"on {config['data']['name']}"
+    )
   return (
     f"Towers ({', '.join(config['towers'])}) with {objective['name']}, "
     f"{objective['terms']} terms{added}, on {config['data']['name']}"
@@ -123,7 +137,8 @@ def _retrieval(final, told: set[str]) -> list[Table]:
   if not found:
     return []
   headers = [x.replace("_", " ") for x in _columns(found)]
-  rows = [[_arrow(way), *values] for way, values in _rows(found)]
+  way_of = lambda name: _arrow(name.replace("reranked/", "reranked: "))
+  rows = [[way_of(way), *values] for way, values in _rows(found)]
   said = "Retrieval on the test split: share of queries with a key of their own among "
   said += "the first k, and the median rank of the first such key."
   return [Table(["query → key", *headers], rows, said)]

@@ -1,0 +1,287 @@
+"""Runs of fusion models: every loss trains, resumes, spreads, and is measured."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import fusion as fusion_config
+from experiments import pretrain
+from experiments.engine import errors, loop, record
+from experiments.engine.pretraining import fusion_evaluation, tower_objective
+from experiments.engine.pretraining.tower_method import Reading
+from multimodal import fusion, masking, matching, momentum_contrast, structures
+from tests.experiments.test_trust import at_step, lines
+
+STRUCTURES = {
+  "structures.separation.weight": 0.5,
+  "structures.bridge.weight": 0.5,
+  "structures.geometry.weight": 2.0,
+}
+
+
+def _encoder(**options):
+  return {"width": 24, "depth": 1, "heads": 2, "unroll": 4, **options}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nano():
+  """A size that compiles in no time."""
+  image, text = _encoder(patch=8), _encoder(context=24)
+  size = {"image": image, "text": text, "depth": 1, "width": 16, "unroll": 4}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(fusion.SIZES, "nano", size)
+    yield
+
+
+def config(**changes):
+  c = fusion_config.get_config("smoke")
+  c.data.update(train_limit=48, test_limit=24, image_size=16)
+  c.update(batch=16, epochs=2, log_every=1, save_minutes=0.0, evaluate_rerank=4)
+  c.model.size = "nano"
+  c.objective.queue_size = 24
+  c.evaluate.update(few_shot=False, attributes=("pose",))
+  c.update_from_flattened_dict(changes)
+  return c
+
+
+def _first(c):
+  """The task, its state, and the first batch."""
+  task = pretrain.build_task(c, pretrain.mesh.data_mesh())
+  state, compiled, key, plan = pretrain.session.begin(c, task)
+  return task, state, compiled, key, plan
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+  """Most of the time would go into compiling for eight."""
+  every = jax.devices()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, "devices", lambda *args: every[:1])
+    yield every
+
+
+@pytest.fixture(scope="module")
+def whole(nano, one_device, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("fusion")
+  return folder, pretrain.run(config(**STRUCTURES), str(folder))
+
+
+def test_a_run_has_recall_reranked_recall_and_probes(whole):
+  folder, final = whole
+  assert record.read_json(folder / "summary.json")["zero_shot/top1"] == pytest.approx(
+    final["zero_shot/top1"]
+  )
+  for way in ("image_to_text", "text_to_image"):
+    for name in (f"{way}/recall", f"reranked/{way}/recall"):
+      assert 0 <= final[f"{name}@1"] <= final[f"{name}@5"] <= 1
+    # The first four in another order.
+    assert final[f"reranked/{way}/recall@5"] >= final[f"{way}/recall@1"]
+  for part in ("shared", "specific", "both", "features"):
+    assert np.isfinite(final[f"probe/image/pose/{part}"])
+  last = lines(folder)[-1]
+  for name in ("contrast", "matching", "masking"):
+    assert np.isfinite(last[f"term/{name}"]), name
+  for name in ("orthogonality", "bridge", "geometry", "scale", "match_accuracy"):
+    assert np.isfinite(last[name]), name
+  assert last["alpha"] == pytest.approx(0.4)
+  assert lines(folder)[0]["alpha"] == 0
+
+
+UNMEASURED = {f"evaluate.{k}": False for k in ("probe", "zero_shot", "geometry")}
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(whole, tmp_path, monkeypatch):
+  folder, final = whole
+  c = config(**STRUCTURES, **UNMEASURED)
+  with monkeypatch.context() as patch:
+    at_step(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(errors.Stopped):
+      pretrain.run(c, str(tmp_path))
+  again = pretrain.run(c, str(tmp_path))
+  assert lines(tmp_path) == lines(folder)
+  same = [name for name in again if not name.startswith("minutes")]
+  assert len(same) > 20 and {k: again[k] for k in same} == {k: final[k] for k in same}
+
+
+@pytest.mark.parametrize("change", [{}, {"accum_steps": 2}])
+def test_eight_devices_and_parts_of_a_batch_change_nothing(
+  whole, one_device, change, tmp_path, monkeypatch
+):
+  """Hard negatives, queues and hidden words are those of the global batch."""
+  folder, _ = whole
+  if not change:
+    monkeypatch.setattr(jax, "devices", lambda *args: one_device)
+  c = config(**STRUCTURES, **UNMEASURED, **change)
+  c.evaluate.retrieval = False
+  pretrain.run(c, str(tmp_path))
+  for name in ("loss", "term/matching", "term/masking", "bridge", "grad_norm"):
+    found, expected = ([x[name] for x in lines(f)] for f in (tmp_path, folder))
+    np.testing.assert_allclose(found, expected, rtol=3e-4, atol=3e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  "changes, absent",
+  [
+    ({"objective.matching": 0.0}, {"fusion": False, "match_head": True}),
+    ({"objective.masking": 0.0}, {"mask_head": True}),
+    ({"objective.contrast": 0.0}, {"image_head": True, "text_head": True}),
+    ({"objective.queue_size": 0, "objective.alpha": 0.0, "view": ""}, {}),
+    ({"objective.queue_size": 5, "objective.learn_temperature": False}, {}),
+  ],
+)
+def test_what_is_left_out_learns_nothing(changes, absent):
+  c = config(**changes, **{"optimizer.weight_decay": 0.0})
+  task, state, compiled, key, plan = _first(c)
+  before = jax.device_get(state.params["network"])
+  for step in range(2):
+    state, metrics = compiled(state, loop.draw(task.train_set, plan, step), key)
+  assert np.isfinite(metrics["loss"]) and metrics["grad_norm"] > 0
+  for part, leaves in before.items():
+    same = jax.tree.map(np.array_equal, leaves, state.params["network"][part])
+    assert all(jax.tree.leaves(same)) == absent.get(part, False), part
+
+
+def test_the_momentum_copy_follows_at_a_constant_rate():
+  task, state, compiled, key, plan = _first(config(target_momentum=0.9))
+  for step in range(3):
+    old = jax.device_get(state.target["params"])
+    state, _ = compiled(state, loop.draw(task.train_set, plan, step), key)
+    expected = jax.tree.map(
+      lambda a, b: 0.9 * a + 0.1 * b, old, jax.device_get(state.params["network"])
+    )
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+      jax.device_get(state.target["params"]),
+      expected,
+    )
+  held = jax.device_get(state.objective.queues.image.keys)
+  np.testing.assert_allclose(np.linalg.norm(held, axis=1), 1, rtol=1e-5)
+  assert int(state.objective.step) == 3
+
+
+def test_the_loss_is_that_of_the_formulas():
+  """A step's terms against the functions of `multimodal`, called by hand."""
+  c = config(**STRUCTURES, view="", **{"objective.ramp_epochs": 0.0})
+  task, state, _, _, plan = _first(c)
+  batch = loop.draw(task.train_set, plan, 0)
+  params, target = state.params["network"], state.target["params"]
+  # The copy differs from the model, as it does after some steps.
+  target = jax.tree.map(lambda x: x + 0.01, target)
+  key, loss_key = jax.random.split(jax.random.key(5))
+  made, _ = task.method.embed(params, ({}, {}), {"params": target}, batch, key)
+  compared = task.method.compared(params, made, batch)
+  knobs = state.params["objective"]
+  total, after, metrics = task.objective.loss(
+    knobs, compared, state.objective, loss_key
+  )
+  call, copy = task.network.bind(params), task.network.bind(target)
+  images = (jnp.asarray(batch.inputs["image"]["base"], jnp.float32) / 255 - 0.5) / 0.25
+  words = jnp.asarray(batch.inputs["text"]["base"])
+  pictures, states = call("encode_image", images), call("encode_text", words)
+  rows = [call("project_image", pictures), call("project_text", states)]
+  keys = [
+    copy("project_image", copy("encode_image", images)),
+    copy("project_text", copy("encode_text", words)),
+  ]
+  scale = jnp.exp(knobs["log_scale"])
+  shared = lambda found: [x.shared for x in found]
+  contrast = momentum_contrast.momentum_nce(
+    *shared(rows), *shared(keys), state.objective.queues, scale=scale, alpha=0.4
+  )
+  np.testing.assert_allclose(metrics["term/contrast"], contrast.mean(), rtol=1e-5)
+  hidden = made.words
+  assert hidden.where.sum() >= len(words)  # at least one word of each caption
+  # Hidden words: what stood there, told from the others and the picture.
+  stood = jnp.take_along_axis(words, _positions(c, key, batch, words), axis=1)
+  np.testing.assert_array_equal(stood[hidden.where], hidden.targets[hidden.where])
+  masked = masking.masked_loss(
+    hidden.logits,
+    hidden.targets,
+    hidden.where,
+    momentum_logits=hidden.momentum_logits,
+    alpha=0.4,
+  )
+  np.testing.assert_allclose(metrics["term/masking"], masked, rtol=1e-5)
+  names = ("image", "text")
+  by_name = lambda found, kind: dict(
+    zip(names, (getattr(x, kind) for x in found), strict=True)
+  )
+  extra, _ = structures.structure_loss(
+    structures.Features(
+      by_name(rows, "shared"),
+      by_name(keys, "shared"),
+      by_name(rows, "specific"),
+      by_name(keys, "specific"),
+    ),
+    tower_objective.read_structures(c.structures),
+    scale=scale,
+    key=jax.random.split(loss_key)[1],
+  )
+  expected = contrast.mean() + masked + metrics["term/matching"] + extra
+  np.testing.assert_allclose(total, expected, rtol=1e-5)
+  pushed = after.queues.text.keys[:16]
+  np.testing.assert_allclose(pushed, keys[1].shared, rtol=1e-4, atol=1e-6)
+
+
+def _positions(c, key, batch, words):
+  """Places of the hidden words, drawn again."""
+  word_key = jax.random.split(key)[1]
+  return jnp.concatenate(
+    [
+      masking.mask_tokens(
+        jax.random.fold_in(word_key, number),
+        row[None],
+        vocabulary_size=4096,
+        rate=c.objective.mask_rate,
+      ).positions
+      for number, row in zip(np.asarray(batch.ids), words, strict=True)
+    ]
+  )
+
+
+def test_match_scores_are_those_of_the_pairs():
+  task, state, *_ = _first(config())
+  params = jax.device_get(state.params["network"])
+  column = task.train_set.columns
+  pixels = column["image"].inputs(np.arange(5), 0, 0)["base"]
+  image = Reading((0.5,) * 3, (0.25,) * 3)
+  seen = fusion_evaluation.embed_pictures(task.network, image, params, pixels)
+  tokens = column["text"].tokens[:7]
+  pictures, texts = np.array([4, 0, 4, 2]), np.array([6, 6, 1, 0])
+  scores = fusion_evaluation.match_scores(
+    task.network, params, seen, tokens, pictures, texts
+  )
+  for score, i, j in zip(scores, pictures, texts, strict=True):
+    x = jnp.asarray((pixels[i : i + 1] / 255.0 - 0.5) / 0.25, jnp.float32)
+    out = task.network.model.apply({"params": params}, x, tokens[j : j + 1])
+    gap = out.match[0, matching.MATCH] - out.match[0, matching.NO_MATCH]
+    np.testing.assert_allclose(score, gap, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "changes, words",
+  [
+    ({"model.size": "huge"}, "unknown model.size 'huge'"),
+    ({"objective.queue_size": -1}, "objective.queue_size is -1"),
+    ({"objective.alpha": 1.5}, "objective.alpha is 1.5"),
+    ({"objective.mask_rate": 0.0}, "objective.mask_rate is 0.0"),
+    (
+      {f"objective.{x}": 0.0 for x in ("contrast", "matching", "masking")},
+      "nothing would be trained",
+    ),
+    ({"model.patch": 5}, "patches of 5 pixels do not tile"),
+    ({"view": "blurred"}, "unknown"),
+    ({"target_momentum": 1.5}, "target_momentum lies in"),
+    ({"dtype": "float8"}, "unknown dtype 'float8'"),
+    ({"structures.bridge.weight": -1.0}, "structures.bridge.weight is -1.0"),
+  ],
+)
+def test_bad_values_are_one_sentence(changes, words, tmp_path):
+  folder = tmp_path / "run"
+  with pytest.raises(errors.UserError, match=words):
+    pretrain.run(config(**changes), str(folder))
+  assert not folder.exists() or not list(folder.glob("run.json"))
