@@ -98,9 +98,7 @@ def _check_name(name: str, from_folder: bool) -> None:
     )
 
 
-def _read_files(
-  name: str, source: str, data_dir: str
-) -> tuple[recipe.Pictures | recipe.CaptionedPictures, dict]:
+def _read_files(name: str, source: str, data_dir: str) -> tuple[recipe.Content, dict]:
   known = RECIPES[name]
   if source:
     form, paths = recipe.locate(known, source)
@@ -141,19 +139,25 @@ def describe(folder: pathlib.Path) -> dict[str, Any]:
   """Reads what a prepared folder holds.
 
   Returns:
-    `folder`, `splits` (name -> count), `classes` (count; 0 without labels), `shape`
-    and the contents of provenance.json, if `prepare` made it; of pictures with
-    captions that has `captions` (split -> count).
+    `folder`, `splits` (name -> count), `classes` (count; 0 without labels), `shape`,
+    `pictures` (of an example) and the contents of provenance.json, if `prepare` made
+    it; of pictures with captions or questions that has `captions` or `questions`
+    (split -> count).
   """
   import tensorflow_datasets as tfds
 
   info = tfds.builder_from_directory(folder).info
-  labelled = "label" in info.features
+  features = dict(info.features)
+  if "questions" in features:
+    features |= features["questions"].feature
+  kinds = features.values()
+  images = [x for x in kinds if isinstance(x, tfds.features.Image)]
   return {
     "folder": str(folder),
     "splits": {name: split.num_examples for name, split in info.splits.items()},
-    "classes": info.features["label"].num_classes if labelled else 0,
-    "shape": list(info.features["image"].shape),
+    "classes": features["label"].num_classes if "label" in features else 0,
+    "shape": list(images[0].shape),
+    "pictures": len(images),
     **folders.read_provenance(folder),
   }
 
@@ -162,8 +166,9 @@ def _report(name: str, about: dict[str, Any]) -> str:
   splits = ", ".join(f"{split} {n:,}" for split, n in about["splits"].items())
   *sides, channels = about["shape"]
   size = "varied size" if None in sides else "x".join(map(str, sides)) + " pixels"
+  each = f"each {about['pictures']} " if about["pictures"] > 1 else ""
   lines = [
-    f"{name}: {splits}; {_words(about)}; pictures of {size}, "
+    f"{name}: {splits}; {_words(about)}; {each}pictures of {size}, "
     f"{channels} channel{'s' * (channels != 1)}",
     f"in {about['folder']}",
   ]
@@ -178,10 +183,12 @@ def _report(name: str, about: dict[str, Any]) -> str:
 
 
 def _words(about: dict[str, Any]) -> str:
-  classes = [f"{about['classes']} classes"] if about["classes"] else []
-  written = about.get("captions")
-  captions = [f"{sum(written.values()):,} captions"] if written else []
-  return ", ".join(classes + captions) or "captions"
+  kind = "answers" if "questions" in about else "classes"
+  words = [f"{about['classes']} {kind}"] if about["classes"] else []
+  for written in ("captions", "questions"):
+    if counts := about.get(written):
+      words.append(f"{sum(counts.values()):,} {written}")
+  return ", ".join(words) or "captions"
 
 
 def list_known() -> str:

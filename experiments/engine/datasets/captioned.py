@@ -2,15 +2,25 @@
 
 import dataclasses
 import os
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.engine import errors, hosts
+from experiments.engine import errors
 from experiments.engine.datasets import embedded
-from experiments.engine.datasets.builders import CAPTIONED, RECIPES, folders
+from experiments.engine.datasets.builders import (
+  CAPTIONED,
+  QUESTIONED,
+  RECIPES,
+  folders,
+)
+from experiments.engine.datasets.loading import (
+  decode_usable,
+  draw_rows,
+  judge_skipped,
+  not_prepared,
+)
 from experiments.engine.datasets.scene_inputs import (
   EMBEDDED,
   LANGUAGES,
@@ -160,9 +170,13 @@ def load_captioned(
   examples, class_names = _read_prepared(folder, name, split)
   chosen = [examples[row] for row in draw_rows(len(examples), limit, seed, what)]
   described = [example for example in chosen if example.captions]
-  images, kept = _decode(described, image_size, name)
-  blank, broken = len(chosen) - len(described), len(described) - len(kept)
-  _judge(what, len(chosen), blank, broken, max_skipped)
+  images, whole = decode_usable([x.picture for x in described], image_size, name)
+  kept = [described[row] for row in whole]
+  skipped = {
+    "with a picture that cannot be decoded": len(described) - len(kept),
+    "without a caption": len(chosen) - len(described),
+  }
+  total = judge_skipped(what, len(chosen), skipped, max_skipped)
   return Captioned(
     name=name,
     inputs={"image": images, "text": tuple(example.captions for example in kept)},
@@ -171,7 +185,7 @@ def load_captioned(
     if class_names
     else {},
     label_names={"class": class_names} if class_names else {},
-    skipped=blank + broken,
+    skipped=total,
   )
 
 
@@ -229,56 +243,6 @@ def _text(value: Any) -> str:
   return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _decode(
-  examples: Sequence[_Example], image_size: int | None, name: str
-) -> tuple[np.ndarray, Sequence[_Example]]:
-  """Pictures [n, height, width, 3] and the examples that they belong to."""
-  from experiments.engine.datasets import pictures
-
-  def decode(chosen: Sequence[_Example], side: int | None) -> np.ndarray:
-    encoded = [example.picture for example in chosen]
-    return pictures.decode_pictures(encoded, channels=3, image_size=side, name=name)
-
-  def decodes(example: _Example) -> bool:
-    try:
-      decode([example], 1)
-    except pictures.UndecodableError:
-      return False
-    return True
-
-  try:
-    return decode(examples, image_size), examples
-  except pictures.UndecodableError:  # rare, so only then each is tried on its own
-    kept = [example for example in examples if decodes(example)]
-    return decode(kept, image_size), kept
-
-
-def _judge(what: str, count: int, blank: int, broken: int, most: float) -> None:
-  """Says how many examples were skipped, or refuses if they were too many."""
-  if not blank + broken:
-    return
-  reasons = [
-    f"{number} {reason}"
-    for number, reason in (
-      (broken, "with a picture that cannot be decoded"),
-      (blank, "without a caption"),
-    )
-    if number
-  ]
-  said = f"{blank + broken} of {count} examples of {what}: {', '.join(reasons)}"
-  if blank + broken > most * count:
-    raise errors.UserError(
-      f"cannot use {said}; more than {most:.3g} of them: prepare the data set again, "
-      "or allow more with max_skipped"
-    )
-  _say(f"skips {said}")
-
-
-def _say(sentence: str) -> None:
-  if hosts.first():
-    print(sentence, file=sys.stderr, flush=True)
-
-
 def _check_inputs(name: str, inputs: Iterable[str]) -> None:
   for wanted in inputs:
     if wanted not in known_inputs(name):
@@ -322,30 +286,15 @@ def _load_scenes(
   )
 
 
-def draw_rows(count: int, limit: int | None, seed: int, what: str) -> np.ndarray:
-  """Rows of a subset of `limit` examples, ascending; all if 0."""
-  if not limit:
-    return np.arange(count)
-  if limit < 0 or limit > count:
-    raise errors.UsageError(
-      f"a limit of {limit} examples was asked for, but {what} has {count}"
-    )
-  rng = np.random.default_rng([seed, *b"limit"])
-  return np.sort(rng.choice(count, limit, replace=False))
-
-
 def _not_found(name: str, data_dir: str) -> errors.UserError:
-  folder = folders.data_folder(data_dir)
-  option = f" --data_dir={data_dir}" if data_dir else ""
   if name in CAPTIONED:
-    return errors.UserError(
-      f"data set '{name}' not found in {folder}; prepare it: "
-      f"python -m experiments.prepare {name} --from=DIR{option}"
-    )
+    return not_prepared(name, data_dir)
   known = f"sets with captions: {', '.join(NAMES)}"
   if name in RECIPES or name in embedded.NAMES:
-    return errors.UsageError(f"'{name}' has labels but no captions; {known}")
+    has = "questions" if name in QUESTIONED else "labels"
+    return errors.UsageError(f"'{name}' has {has} but no captions; {known}")
   return errors.UsageError(
-    f"data set '{name}' not found in {folder}{errors.nearest(name, NAMES)}; {known}, "
-    "and any that TFDS prepared there as array_record"
+    f"data set '{name}' not found in {folders.data_folder(data_dir)}"
+    f"{errors.nearest(name, NAMES)}; {known}, and any that TFDS prepared there as "
+    "array_record"
   )

@@ -40,7 +40,11 @@ def require_memory(needed: float, name: str) -> None:
 
 
 def decode_pictures(
-  pictures: Sequence[bytes], *, channels: int, image_size: int | None, name: str
+  pictures: Sequence[bytes],
+  *,
+  channels: int,
+  image_size: int | tuple[int, int] | None,
+  name: str,
 ) -> np.ndarray:
   """Decodes PNG or JPEG pictures to one array.
 
@@ -48,7 +52,8 @@ def decode_pictures(
     pictures: encoded.
     channels: 1 for grey, 3 for RGB; pictures of other modes are converted.
     image_size: side of the result; of other pictures the centre square is scaled
-      (bilinear, with antialiasing). None keeps their common size.
+      (bilinear, with antialiasing). (height, width) scales the whole picture to these
+      instead, with its proportions changed. None keeps their common size.
     name: of the data set, for errors.
 
   Returns:
@@ -60,8 +65,9 @@ def decode_pictures(
   """
   mode = "L" if channels == 1 else "RGB"
   if not pictures:
-    side = image_size or 0
-    return np.zeros((0, side, side, channels), np.uint8)
+    size = image_size or 0
+    sides = size if isinstance(size, tuple) else (size, size)
+    return np.zeros((0, *sides, channels), np.uint8)
   decode = lambda picture: _decode(picture, mode, image_size, name)
   first = decode(pictures[0])
   require_memory(len(pictures) * first.nbytes, name)
@@ -94,16 +100,27 @@ def _size(pixels: np.ndarray) -> str:
   return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
-def _decode(picture: bytes, mode: str, size: int | None, name: str) -> np.ndarray:
+def _decode(
+  picture: bytes, mode: str, size: int | tuple[int, int] | None, name: str
+) -> np.ndarray:
   try:
     with Image.open(io.BytesIO(picture)) as opened:
       image = opened if opened.mode == mode else opened.convert(mode)
-      pixels = np.asarray(image if size is None else fit(image, size))
+      pixels = np.asarray(image if size is None else _scaled(image, size))
   except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise UndecodableError(
       f"'{name}' holds a picture that cannot be decoded ({error}); prepare it again"
     ) from error
   return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _scaled(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+  if not isinstance(size, tuple):
+    return fit(image, size)
+  sides = size[::-1]  # Pillow's order
+  if image.size == sides:
+    return image
+  return image.resize(sides, Image.Resampling.BILINEAR)
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:

@@ -62,7 +62,7 @@ def read_examples(
   """Reads the examples of a split; pictures stay encoded.
 
   Args:
-    builder: of a prepared set with the feature "image".
+    builder: of a prepared set with the feature "image", or several pictures.
     split: as in `read_encoded`.
     required: a feature that every whole record has.
 
@@ -73,9 +73,11 @@ def read_examples(
   name = split.partition("[")[0]
   if name not in builder.info.splits:
     raise errors.unknown(f"split of '{builder.name}'", name, builder.info.splits)
+  features = builder.info.features
+  pictured = [x for x in features if isinstance(features[x], tfds.features.Image)]
   try:
     source = builder.as_data_source(
-      split, decoders={"image": tfds.decode.SkipDecoding()}
+      split, decoders={x: tfds.decode.SkipDecoding() for x in pictured}
     )
   except ValueError as error:
     raise errors.UsageError(f"'{split}' of '{builder.name}': {error}") from error

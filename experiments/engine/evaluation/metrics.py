@@ -27,8 +27,12 @@ def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
   return np.sum(~(scores < true), axis=1) - 1 < k
 
 
-def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-  """Wilson's 95 % interval of a proportion, `hits` successes of n > 0 trials."""
+def wilson_interval(hits: float, n: int) -> tuple[float, float]:
+  """Wilson's 95 % interval of a proportion, `hits` successes of n > 0 trials.
+
+  Of n scores in [0, 1] with the sum `hits` it covers the mean with at least that
+  chance: no such scores vary more than hits and misses do.
+  """
   share = hits / n
   centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
   half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + (_Z / n / 2) ** 2)

@@ -4,10 +4,14 @@ from experiments.engine.datasets.builders import (
   caltech101,
   cifar,
   coco_cc,
+  coco_entailment,
+  easy_vqa,
   fashion_mnist,
   mdi_icons,
+  nlvr_v1,
   noto_emoji,
   stl10,
+  vqa_rad,
 )
 from experiments.engine.datasets.builders.recipe import Recipe
 
@@ -15,6 +19,16 @@ from experiments.engine.datasets.builders.recipe import Recipe
 CAPTIONED: dict[str, Recipe] = {
   recipe.name: recipe
   for recipe in (noto_emoji.RECIPE, mdi_icons.RECIPE, coco_cc.RECIPE)
+}
+# The sets of questions, or of sentences to judge, about pictures.
+QUESTIONED: dict[str, Recipe] = {
+  recipe.name: recipe
+  for recipe in (
+    nlvr_v1.RECIPE,
+    vqa_rad.RECIPE,
+    easy_vqa.RECIPE,
+    coco_entailment.RECIPE,
+  )
 }
 RECIPES: dict[str, Recipe] = {
   recipe.name: recipe
@@ -25,5 +39,6 @@ RECIPES: dict[str, Recipe] = {
     stl10.RECIPE,
     caltech101.RECIPE,
     *CAPTIONED.values(),
+    *QUESTIONED.values(),
   )
 }

@@ -81,6 +81,11 @@ def _is_array_record(info: pathlib.Path) -> bool:
     ) from error
 
 
+def picture_names(count: int) -> tuple[str, ...]:
+  """Returns what the pictures of an example are called: image, or image_0, image_1."""
+  return ("image",) if count == 1 else tuple(f"image_{i}" for i in range(count))
+
+
 def read_provenance(folder: pathlib.Path) -> dict:
   """Returns what `prepare` wrote of the sources; {} if somebody else prepared it."""
   path = folder / PROVENANCE

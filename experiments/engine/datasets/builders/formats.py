@@ -42,16 +42,25 @@ def as_rgb(encoded: bytes, where: str) -> bytes:
   Raises:
     UserError: it cannot be decoded, or has 16 bits per channel.
   """
+  return _in_mode("RGB", encoded, where)
+
+
+def as_grey(encoded: bytes, where: str) -> bytes:
+  """As `as_rgb`, for a picture that decodes to one channel."""
+  return _in_mode("L", encoded, where)
+
+
+def _in_mode(mode: str, encoded: bytes, where: str) -> bytes:
   try:
     with Image.open(io.BytesIO(encoded)) as image:
-      if image.mode == "RGB":
+      if image.mode == mode:
         image.load()
         return encoded
       if image.mode.startswith(("I", "F")):
         raise errors.UserError(
           f"{where} has more than 8 bits per channel; convert it to 8 bits"
         )
-      return _as_png(image.convert("RGB"))
+      return _as_png(image.convert(mode))
   except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise errors.UserError(
       f"{where} is not a readable PNG or JPEG picture ({error}); repair or remove it"

@@ -28,6 +28,36 @@ class CaptionedExample(NamedTuple):
   label: int = -1
 
 
+class Question(NamedTuple):
+  """A text about a picture, with its answer: a question, or a sentence to judge.
+
+  Attributes:
+    key: unique within the split; it becomes the id.
+    text: what is asked or said.
+    answers: what each human answered; one for most sets.
+    groups: name -> value; measures are also given for those with one value.
+  """
+
+  key: str
+  text: str
+  answers: tuple[str, ...]
+  groups: Mapping[str, str] = {}
+
+
+class QuestionExample(NamedTuple):
+  """A picture, or several that are seen together, with all that is asked about it.
+
+  Attributes:
+    key: unique within the split; it becomes the id.
+    pictures: encoded; as many for each example of a set.
+    questions: at least one.
+  """
+
+  key: str
+  pictures: tuple[bytes, ...]
+  questions: tuple[Question, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class File:
   """A source file; `sha256` is that of the published file, `url` where it lies."""
@@ -70,6 +100,30 @@ class CaptionedPictures:
 
 
 @dataclasses.dataclass(frozen=True)
+class QuestionPictures:
+  """What the reader of a form returns if its pictures have questions and answers.
+
+  Attributes:
+    shape: (height, width, channels); None for a side that varies.
+    splits: per split a function that iterates over its examples, PNG or JPEG encoded.
+    pictures: how many an example has.
+    answer_names: all answers that there are, in the order of their labels; empty if
+      any answer may occur.
+    groups: names of the groups that every question has a value of.
+  """
+
+  shape: tuple[int | None, int | None, int]
+  splits: Mapping[str, Callable[[], Iterator[QuestionExample]]]
+  pictures: int = 1
+  answer_names: tuple[str, ...] = ()
+  groups: tuple[str, ...] = ()
+
+
+# What a reader may return.
+Content = Pictures | CaptionedPictures | QuestionPictures
+
+
+@dataclasses.dataclass(frozen=True)
 class Form:
   """One published form of a data set: its files and the function that reads them.
 
@@ -80,7 +134,7 @@ class Form:
   """
 
   files: tuple[File, ...]
-  read: Callable[[Mapping[str, pathlib.Path]], Pictures | CaptionedPictures]
+  read: Callable[[Mapping[str, pathlib.Path]], Content]
   note: str = ""
 
 

@@ -21,7 +21,10 @@ from experiments.engine.datasets.builders import folders
 from experiments.engine.datasets.builders.recipe import (
   CaptionedExample,
   CaptionedPictures,
+  Content,
   Pictures,
+  QuestionExample,
+  QuestionPictures,
 )
 
 VERSION = "1.0.0"
@@ -31,7 +34,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
   """A data set whose name and content are given at run time.
 
   Attributes:
-    captions: how many of each split were written.
+    texts: how many captions, or questions, of each split were written.
   """
 
   VERSION = tfds.core.Version(VERSION)
@@ -39,26 +42,18 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
   def __init__(
     self,
     name: str,
-    pictures: Pictures | CaptionedPictures,
+    pictures: Content,
     provenance: Mapping,
     data_dir: pathlib.Path,
   ):
     self.name = name
     self._pictures = pictures
     self._provenance = provenance
-    self.captions: collections.Counter[str] = collections.Counter()
+    self.texts: collections.Counter[str] = collections.Counter()
     super().__init__(data_dir=data_dir, file_format="array_record")
 
   def _info(self) -> tfds.core.DatasetInfo:
-    pictures = self._pictures
-    described: dict[str, tfds.features.FeatureConnector] = {
-      "image": tfds.features.Image(shape=pictures.shape)
-    }
-    if isinstance(pictures, CaptionedPictures):
-      described["captions"] = tfds.features.Sequence(tfds.features.Text())
-      described["id"] = tfds.features.Text()
-    if pictures.class_names or isinstance(pictures, Pictures):
-      described["label"] = tfds.features.ClassLabel(names=list(pictures.class_names))
+    described = _features(self._pictures)
     return tfds.core.DatasetInfo(
       builder=self,
       description=self._provenance["title"],
@@ -74,20 +69,69 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     return {split: self._generate_examples(split) for split in self._pictures.splits}
 
   def _generate_examples(self, split: str):
+    if isinstance(self._pictures, QuestionPictures):
+      for asked in self._pictures.splits[split]():
+        self.texts[split] += len(asked.questions)
+        yield asked.key, _stored(asked, self._pictures)
+      return
     for found in self._pictures.splits[split]():
       key, encoded, label = found[0], found[1], found[-1]
       example: dict = {"image": io.BytesIO(encoded)}
       if isinstance(found, CaptionedExample):
         example |= {"captions": list(found.captions), "id": key}
-        self.captions[split] += len(found.captions)
+        self.texts[split] += len(found.captions)
       if "label" in self.info.features:
         example["label"] = label
       yield key, example
 
 
+def _features(pictures: Content) -> dict[str, tfds.features.FeatureConnector]:
+  """What an example has. Without TensorFlow, TFDS knows no sequence of pictures."""
+  text = tfds.features.Text
+  if isinstance(pictures, QuestionPictures):
+    known = list(pictures.answer_names)
+    answer = {"label": tfds.features.ClassLabel(names=known)} if known else {}
+    asked = {name: text() for name in ("id", "text", *pictures.groups)}
+    return {
+      "id": text(),
+      "questions": tfds.features.Sequence(asked | (answer or {"answers": text()})),
+      **{
+        name: tfds.features.Image(shape=pictures.shape)
+        for name in folders.picture_names(pictures.pictures)
+      },
+    }
+  described = {"image": tfds.features.Image(shape=pictures.shape)}
+  if isinstance(pictures, CaptionedPictures):
+    described |= {"captions": tfds.features.Sequence(text()), "id": text()}
+  if pictures.class_names or isinstance(pictures, Pictures):
+    described["label"] = tfds.features.ClassLabel(names=list(pictures.class_names))
+  return described
+
+
+def _stored(found: QuestionExample, pictures: QuestionPictures) -> dict:
+  """An example as stored: several answers of one question lie in one text, as lines."""
+  if len(found.pictures) != pictures.pictures:
+    raise errors.UserError(
+      f"example {found.key} has {len(found.pictures)} pictures instead of "
+      f"{pictures.pictures}: the files do not belong together"
+    )
+  questions = []
+  for question in found.questions:
+    asked: dict[str, str | int] = {"id": question.key, "text": question.text}
+    if pictures.answer_names:
+      (name,) = question.answers
+      asked["label"] = pictures.answer_names.index(name)
+    else:
+      asked["answers"] = "\n".join(question.answers)
+    questions.append(asked | dict(question.groups))
+  names = folders.picture_names(pictures.pictures)
+  encoded = dict(zip(names, map(io.BytesIO, found.pictures), strict=True))
+  return {"id": found.key, "questions": questions, **encoded}
+
+
 def write(
   name: str,
-  pictures: Pictures | CaptionedPictures,
+  pictures: Content,
   provenance: Mapping,
   data_dir: str,
 ) -> pathlib.Path:
@@ -100,7 +144,8 @@ def write(
     name: the name of the data set.
     pictures: its content.
     provenance: `title`, `homepage`, `citation`, `licence`, and whatever else shall
-      stand in provenance.json. Of captions their number in each split is added.
+      stand in provenance.json. Of captions, or of questions, their number in each split
+      is added.
     data_dir: see `folders.data_folder`.
 
   Returns:
@@ -131,7 +176,8 @@ def write(
           download_config=tfds.download.DownloadConfig(try_download_gcs=False)
         )
       made = staging / name / VERSION
-      counted = {"captions": dict(builder.captions)} if builder.captions else {}
+      kind = "questions" if isinstance(pictures, QuestionPictures) else "captions"
+      counted = {kind: dict(builder.texts)} if builder.texts else {}
       text = json.dumps({**provenance, **counted}, indent=2, ensure_ascii=False)
       (made / folders.PROVENANCE).write_text(text + "\n", "utf-8")
       place.parent.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import gzip
 import hashlib
 import json
 import pathlib
@@ -19,11 +20,16 @@ from experiments.engine.datasets.builders.recipe import (
 def read_records(path: pathlib.Path) -> list[dict]:
   """Returns the JSON object of every line that is not blank.
 
+  Args:
+    path: of the file; one that ends with .gz is decompressed.
+
   Raises:
     UserError: a line is no JSON object.
   """
+  content = path.read_bytes()
+  text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
   found = []
-  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+  for number, line in enumerate(text.splitlines(), 1):
     try:
       record = json.loads(line) if line.strip() else {}
     except ValueError as error:
