@@ -5,6 +5,7 @@ Nothing here is taken from the generator: words and grammar are written down onc
 
 import re
 import warnings
+import zlib
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -136,6 +137,11 @@ def read(text: str, readings: dict) -> tuple:
   ]
   assert len(found) == 1, (text, len(found))
   return found[0]
+
+
+def checksum(texts: list[str]) -> str:
+  """Of texts, for pins."""
+  return f"{zlib.crc32(chr(10).join(texts).encode()):08x}"
 
 
 def guesses(texts, labels: np.ndarray, train: int, more=None) -> np.ndarray:
