@@ -93,6 +93,7 @@ def _check_names(folder: str, formats: Sequence[str]) -> None:
 def _read_run(folder: str, part: str, data_dir: str) -> card.Subject:
   """All that is exported of a run, with a few images to try it on."""
   config = trained.trained_config(folder)
+  trained.refuse_fusion(config, folder)
   part = part or programs.parts_of(config)[0]
   programs.check_part(config, part)
   path = pathlib.Path(folder)

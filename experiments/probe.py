@@ -31,7 +31,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   Returns:
     The contents of summary.json.
   """
-  of_towers = trained.trained_config(config.run).method == "towers"
+  run_config = trained.trained_config(config.run)
+  trained.refuse_fusion(run_config, config.run)
+  of_towers = run_config.method == "towers"
   final = _probe_towers(config) if of_towers else _probe_network(config)
   final = dict(sorted(final.items()))
   record.conclude(workdir, config, final)

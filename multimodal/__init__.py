@@ -4,7 +4,8 @@ Embeddings of several towers are dicts of unit rows [n, d] by the tower's name; 
 every tower belongs to example i. The losses follow the conventions of `contrastive`.
 
 `towers`, `text_transformer`, `tokenizer`, `prompts`, `wording`, `retrieval`, `gap` and
-`scenes` are used as modules.
+`scenes` are used as modules; so are those of the fusion model: `fusion`, `decoder`,
+`momentum_contrast`, `matching`, `masking`, `distillation`, `reranking` and `answers`.
 """
 
 from multimodal import gap, prompts, retrieval, scenes, tokenizer, wording

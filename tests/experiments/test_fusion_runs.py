@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from configs import fusion as fusion_config
-from experiments import pretrain
+from configs import probe as probe_config
+from configs import retrieval as retrieval_config
+from experiments import export, pretrain, probe, retrieval
 from experiments.engine import errors, loop, record
 from experiments.engine.pretraining import fusion_evaluation, tower_objective
 from experiments.engine.pretraining.tower_method import Reading
@@ -292,6 +294,17 @@ def test_match_scores_are_those_of_the_pairs():
   )
   gap = out.match[:, matching.MATCH] - out.match[:, matching.NO_MATCH]
   np.testing.assert_allclose(scores, gap, rtol=1e-4, atol=1e-5)
+
+
+def test_commands_that_cannot_read_it_say_so(whole):
+  folder = str(whole[0])
+  with pytest.raises(errors.UserError, match="cannot read yet; what was measured"):
+    export.run(folder)
+  for command, module in ((probe, probe_config), (retrieval, retrieval_config)):
+    c = module.get_config()
+    c.run = folder
+    with pytest.raises(errors.UserError, match=r"a run of (a )?fusion"):
+      command.run(c, "")
 
 
 @pytest.mark.parametrize(

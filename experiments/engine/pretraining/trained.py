@@ -71,6 +71,15 @@ def trained_config(folder: str) -> ml_collections.ConfigDict:
   return config
 
 
+def refuse_fusion(config: ml_collections.ConfigDict, folder: str) -> None:
+  """Raises UserError for a run of a fusion model, in commands that cannot read one."""
+  if config.method == "fusion":
+    raise errors.UserError(
+      f"{folder} is a run of a fusion model, which this command cannot read yet; what "
+      "was measured of it is in its summary.json and report.html"
+    )
+
+
 def trained_variables(folder: str) -> tuple[dict[str, Any], int]:
   """The network's {"params", "batch_stats"} at a run's latest checkpoint, and its step.
 
@@ -95,8 +104,8 @@ def trained_towers(folder: str) -> TrainedTowers:
   config = trained_config(folder)
   if config.method != "towers":
     raise errors.UserError(
-      f"{folder} is a run of {config.method} on images alone; this command needs "
-      "towers: python -m experiments.pretrain --config=configs/towers.py"
+      f"{folder} is a run of {config.method}, not of towers; this command needs one of "
+      "python -m experiments.pretrain --config=configs/towers.py"
     )
   variables, _ = trained_variables(folder)
   size = config.data.image_size
