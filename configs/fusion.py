@@ -55,7 +55,7 @@ def _base():
     )
   )
   c.data.name = "scenes_text_easy"
-  c.evaluate_rerank = 16  # nearest keys that the matching head puts in order; 0: none
+  c.rerank = 16  # nearest keys that the matching head puts in order; 0: none
   c.evaluate.few_shot_classifiers = ("ridge",)
   return c
 
@@ -96,5 +96,5 @@ def _albef(c):
   c.model.size = "base"
   c.objective.queue_size = 65536
   c.optimizer.update(learning_rate=1e-4, weight_decay=0.02, b2=0.999)
-  c.evaluate_rerank = 256
+  c.rerank = 256
   c.evaluate.update(probe=False, few_shot=False, zero_shot=False, attributes=())

@@ -44,16 +44,21 @@ def build_objective(
   """
   if config.name not in OBJECTIVES:
     raise errors.unknown("objective", config.name, OBJECTIVES)
-  if not config.temperature > 0:
-    raise errors.UsageError(
-      f"objective.temperature must be positive, not {config.temperature}; "
-      "0.1 to 0.5 is usual"
-    )
+  check_temperature(config)
   pairing = pairings.TWO_VIEWS[method] if isinstance(method, str) else method
   try:
     return OBJECTIVES[config.name](config, pairing, how)
   except ValueError as error:
     raise errors.UsageError(f"objective '{config.name}': {error}") from error
+
+
+def check_temperature(config: ml_collections.ConfigDict) -> None:
+  """Raises UsageError unless `config.temperature` is positive."""
+  if not config.temperature > 0:
+    raise errors.UsageError(
+      f"objective.temperature must be positive, not {config.temperature}; "
+      "0.07 to 0.5 is usual"
+    )
 
 
 def inverse_temperature(params, config):

@@ -50,7 +50,7 @@ def nano():
 def config(**changes):
   c = fusion_config.get_config("smoke")
   c.data.update(train_limit=48, test_limit=24, image_size=16)
-  c.update(batch=16, epochs=2, log_every=1, save_minutes=0.0, evaluate_rerank=4)
+  c.update(batch=16, epochs=2, log_every=1, save_minutes=0.0, rerank=4)
   c.model.size = "nano"
   c.objective.queue_size = 24
   c.evaluate.update(few_shot=False, attributes=("pose",))
@@ -314,6 +314,11 @@ def test_commands_that_cannot_read_it_say_so(whole):
     ({"objective.queue_size": -1}, "objective.queue_size is -1"),
     ({"objective.alpha": 1.5}, "objective.alpha is 1.5"),
     ({"objective.mask_rate": 0.0}, "objective.mask_rate is 0.0"),
+    ({"objective.temperature": 0.0}, "temperature"),
+    ({"objective.ramp_epochs": -1.0}, "objective.ramp_epochs is -1.0"),
+    ({"rerank": -1}, "rerank is -1"),
+    ({"model.context": -3}, "model.context is -3"),
+    ({"batch": 64}, "batch"),
     (
       {f"objective.{x}": 0.0 for x in ("contrast", "matching", "masking")},
       "nothing would be trained",

@@ -14,7 +14,11 @@ import ml_collections
 
 from experiments.engine import errors
 from experiments.engine.objective import Objective
-from experiments.engine.objectives import inverse_temperature, temperature_params
+from experiments.engine.objectives import (
+  check_temperature,
+  inverse_temperature,
+  temperature_params,
+)
 from experiments.engine.pretraining.fusion_method import FusionBatch
 from experiments.engine.pretraining.fusion_network import FusionNetwork
 from experiments.engine.pretraining.tower_objective import read_structures
@@ -100,6 +104,7 @@ def build_fusion_objective(
 
 def check_knobs(config: ml_collections.ConfigDict) -> None:
   """Raises UsageError for a weight or a size out of range, or if nothing is trained."""
+  check_temperature(config)
   for name in (*LOSSES, "queue_size"):
     if config[name] < 0:
       raise errors.UsageError(

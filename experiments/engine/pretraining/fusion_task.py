@@ -115,7 +115,7 @@ def _evaluate(
     train_set,
     test_set,
     settings,
-    rerank=config.evaluate_rerank,
+    rerank=config.rerank,
   )
   report = measure(variables)
   if untrained is not None:
