@@ -1,4 +1,7 @@
-"""Questions, or sentences to judge, about pictures: prepared sets, whole in memory."""
+"""Questions, or sentences to judge, about pictures, whole in memory.
+
+Prepared sets, and scenes that need no files.
+"""
 
 import dataclasses
 import os
@@ -16,8 +19,14 @@ from experiments.engine.datasets.loading import (
   judge_skipped,
   not_prepared,
 )
+from experiments.engine.datasets.scene_questions import EMBEDDED, paint_asked
+from multimodal import scenes
 
-NAMES = tuple(QUESTIONED)
+NAMES = (*EMBEDDED, *QUESTIONED)
+
+# Splits of the scenes without a range: so many from the first on.
+_SCENES = {"train": 20_000, "test": 4_000}
+_SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,16 +111,19 @@ def load_questions(
   answer) are left out; how many is said on standard error and in `skipped`.
 
   Args:
-    name: a set that `experiments.prepare` prepared: "nlvr_v1", "vqa_rad", "easy_vqa",
-      "coco_entailment".
+    name: of scenes "scenes_questions", "scenes_statements" (about two pictures) or
+      "scenes_entailment", which need no files; or a set that `experiments.prepare`
+      prepared: "nlvr_v1", "vqa_rad", "easy_vqa", "coco_entailment".
     split: name of a split, or a part of it as in TFDS: "train[:500]", "train[90%:]".
       What is counted are pictures with all that is asked about them (in "nlvr_v1", the
       six of an example), so that no picture is in two parts; but in "nlvr_v1" a
-      sentence, with another drawing, may be.
+      sentence, with another drawing, may be. Of the scenes there are 2**31 texts a
+      split: "train" is the first 20,000, "test" the first 4,000, and a range may reach
+      beyond.
     data_dir: folder of prepared sets; empty means $DATA_DIR, then TFDS's default.
     image_size: (height, width) of the pictures, or the side of squares: the whole
       picture is scaled to it, nothing is cropped, since the answer may lie at its edge.
-      None (or 0) keeps their size.
+      None (or 0) keeps their size, 64 for scenes, which are square.
     limit: so many texts, drawn uniformly without replacement, in the order of the
       split; those that are skipped are not replaced. None (or 0): all.
     seed: of that draw.
@@ -125,10 +137,12 @@ def load_questions(
     UserError: the set is not prepared, damaged, without questions, of varied sizes
       without image_size, or too many texts cannot be used.
   """
+  size = _read_size(image_size, name)
+  if name in EMBEDDED:
+    return _load_scenes(name, split, size, limit, seed, picture)
   folder = folders.find_prepared(name, data_dir)
   if folder is None:
     raise _not_found(name, data_dir)
-  size = _read_size(image_size, name)
   items, label_names = _read_prepared(folder, name, split, picture)
   what = f"'{split}' of '{name}'"
   chosen = [items[row] for row in draw_rows(len(items), limit, seed, what)]
@@ -158,6 +172,45 @@ def load_questions(
       for group in (kept[0].groups if kept else ())
     },
     skipped=total,
+  )
+
+
+def _load_scenes(
+  name: str,
+  split: str,
+  size: tuple[int, int] | None,
+  limit: int | None,
+  seed: int,
+  picture: int | None,
+) -> QuestionSet:
+  from experiments.engine.datasets import pictures
+
+  part, start, stop = embedded.read_range(split, _SCENES, name, most=2**31)
+  side = (size or (_SIDE, _SIDE))[0]
+  if size is not None and (size[0] != size[1] or side < scenes.MIN_SIZE):
+    raise errors.UsageError(
+      f"pictures of '{name}' are squares with an image_size of at least "
+      f"{scenes.MIN_SIZE}, not {size[0]} x {size[1]}"
+    )
+  pictures.require_memory(6.0 * (limit or stop - start) * side**2, name)
+  rows = start + draw_rows(stop - start, limit, seed, f"'{split}' of '{name}'")
+  asked = EMBEDDED[name](int(scenes.split_ids(part, 1)[0]) + rows)
+  if picture is not None:
+    count = 1 if asked.scenes.ndim == 1 else asked.scenes.shape[1]
+    _check_picture(picture, count, name)
+    if count > 1:
+      asked = asked._replace(scenes=asked.scenes[:, picture])
+  images, index = paint_asked(asked, side)
+  return QuestionSet(
+    name=name,
+    images=images,
+    image_index=index,
+    texts=tuple(asked.texts),
+    ids=tuple(map(str, rows.tolist())),
+    given=tuple((asked.names[label],) for label in asked.labels.tolist()),
+    labels=asked.labels,
+    label_names=asked.names,
+    groups=asked.groups,
   )
 
 
@@ -214,12 +267,16 @@ def _choose_pictures(features, picture: int | None, name: str) -> tuple[str, ...
   names = folders.picture_names(count)
   if picture is None:
     return names
+  _check_picture(picture, count, name)
+  return names[picture : picture + 1]
+
+
+def _check_picture(picture: int, count: int, name: str) -> None:
   if not 0 <= picture < count:
     raise errors.UsageError(
       f"picture {picture} was asked for, but a text of '{name}' has {count}, counted "
       "from 0"
     )
-  return names[picture : picture + 1]
 
 
 def _text(value: bytes | str) -> str:
