@@ -5,7 +5,8 @@ every tower belongs to example i. The losses follow the conventions of `contrast
 
 `towers`, `text_transformer`, `tokenizer`, `prompts`, `wording`, `retrieval`, `gap` and
 `scenes` are used as modules; so are those of the fusion model: `fusion`, `decoder`,
-`momentum_contrast`, `matching`, `masking`, `distillation`, `reranking` and `answers`.
+`momentum_contrast`, `matching`, `masking`, `distillation`, `reranking`, `tasks` and
+`answers`.
 """
 
 from multimodal import gap, prompts, retrieval, scenes, tokenizer, wording
