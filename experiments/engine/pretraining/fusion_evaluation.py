@@ -12,7 +12,7 @@ import numpy as np
 from experiments.engine.evaluation import evaluate, paired, paired_settings
 from experiments.engine.pretraining.fusion_network import FusionNetwork
 from experiments.engine.pretraining.pairs import PairSet
-from experiments.engine.pretraining.tower_evaluation import take
+from experiments.engine.pretraining.tower_evaluation import embed_parts, take
 from experiments.engine.pretraining.tower_method import Reading
 from multimodal import reranking, text_transformer, tokenizer
 
@@ -151,18 +151,12 @@ def embed_pairs(
 
 def _parts(network, params, kind, reading, inputs) -> dict[str, np.ndarray]:
   """Rows of pictures or texts: features, shared and perhaps specific ones."""
-  widths: dict[str, int] = {}
 
-  def apply(params, inputs):
+  def make(params, inputs):
     call = network.bind(params)
-    made = call(f"project_{kind}", call(f"encode_{kind}", reading.prepare(inputs)))
-    found = {k: v for k, v in made._asdict().items() if v is not None}
-    widths.update({k: v.shape[1] for k, v in found.items()})
-    return jnp.concatenate(list(found.values()), axis=1)
+    return call(f"project_{kind}", call(f"encode_{kind}", reading.prepare(inputs)))
 
-  rows = evaluate.embed(jax.tree_util.Partial(apply, params), inputs, split=kind)
-  ends = np.cumsum(list(widths.values()))[:-1]
-  return dict(zip(widths, np.split(rows, ends, axis=1), strict=True))
+  return embed_parts(make, params, inputs, kind)
 
 
 def _embed_prompts(network, params, texts: Sequence[str]) -> np.ndarray:

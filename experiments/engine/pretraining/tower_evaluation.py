@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from experiments.engine.pretraining.pairs import (
 )
 from experiments.engine.pretraining.tower_method import Reading
 from multimodal import tokenizer
-from multimodal.towers import Towers
+from multimodal.towers import Embeddings, Towers
 
 
 def evaluate_towers(
@@ -170,16 +170,35 @@ def embed_inputs(
   Returns:
     "features" [n, f], "shared" [n, d] and, with such a head, "specific" [n, d].
   """
+
+  def make(variables, inputs):
+    return network.embed(variables, name, reading.prepare(inputs))
+
+  return embed_parts(make, variables, inputs, f"{name} tower")
+
+
+def embed_parts(
+  make: Callable[[Any, Any], Embeddings], variables: Any, inputs: Any, split: str
+) -> dict[str, np.ndarray]:
+  """Parts of embeddings of n inputs, float32 on the host.
+
+  Args:
+    make: variables and inputs to embeddings.
+    variables: of the network.
+    inputs: [n, ...].
+    split: what an error calls the rows.
+
+  Returns:
+    "features" [n, f], "shared" [n, d] and, with such a head, "specific" [n, d].
+  """
   widths: dict[str, int] = {}
 
   def apply(variables, inputs):
-    made = network.embed(variables, name, reading.prepare(inputs))
+    made = make(variables, inputs)
     found = {k: v for k, v in made._asdict().items() if v is not None}
     widths.update({k: v.shape[1] for k, v in found.items()})
     return jnp.concatenate(list(found.values()), axis=1)
 
-  rows = evaluate.embed(
-    jax.tree_util.Partial(apply, variables), inputs, split=f"{name} tower"
-  )
+  rows = evaluate.embed(jax.tree_util.Partial(apply, variables), inputs, split=split)
   ends = np.cumsum(list(widths.values()))[:-1]
   return dict(zip(widths, np.split(rows, ends, axis=1), strict=True))
