@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from experiments.engine import errors
-from experiments.engine.datasets import captioned, embedded
+from experiments.engine.datasets import embedded, loading
 from multimodal import paired_factors
 
 NAME = "paired_factors"
@@ -58,7 +58,7 @@ def load_vectors(
     jax.random.fold_in(jax.random.key(_SEED), _WORLD), sizes
   )
   factors = paired_factors.draw_factors(factor_key, _COUNTS[part], sizes)
-  rows = start + captioned.draw_rows(stop - start, limit, seed, f"'{split}' of {NAME}")
+  rows = start + loading.draw_rows(stop - start, limit, seed, f"'{split}' of {NAME}")
   render = lambda key: {
     name: np.asarray(values)[rows]
     for name, values in paired_factors.render(key, world, factors, sizes).items()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multimodal import scenes
+from multimodal import answers, scenes
 
 
 class Asked(NamedTuple):
@@ -38,7 +38,7 @@ def _statements(ids: np.ndarray) -> Asked:
   made = scenes.pair_statements(ids)
   kinds = {"kind": _words(scenes.STATEMENT_KINDS, made.kinds)}
   both = np.stack([made.left, made.right], axis=1)
-  return Asked(both, None, made.texts, made.truths, ("false", "true"), kinds)
+  return Asked(both, None, made.texts, made.truths, answers.TRUTHS, kinds)
 
 
 def _entailments(ids: np.ndarray) -> Asked:

@@ -58,12 +58,10 @@ class FusionBatch(NamedTuple):
   Attributes:
     embedded: of the whole batch.
     params: of the network, for the layers above what is embedded.
-    ids: [n] stable example numbers in the data set.
   """
 
   embedded: Embedded
   params: Any
-  ids: jax.Array
 
 
 class Masking(NamedTuple):
@@ -124,7 +122,7 @@ def build_fusion_method(
 
   return Method(
     embed=embed,
-    compared=lambda params, embedded, batch: FusionBatch(embedded, params, batch.ids),
+    compared=lambda params, embedded, batch: FusionBatch(embedded, params),
     watch=lambda batch: watch_features(batch.embedded.features.shared),
   )
 

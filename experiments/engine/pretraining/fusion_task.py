@@ -1,7 +1,6 @@
 """Pretraining of a fusion model over pictures and captions."""
 
 import functools
-from typing import Any
 
 import jax
 import ml_collections
@@ -18,7 +17,7 @@ from experiments.engine.pretraining import (
 from experiments.engine.pretraining.fusion_method import Masking, build_fusion_method
 from experiments.engine.pretraining.fusion_network import build_fusion
 from experiments.engine.pretraining.fusion_objective import build_fusion_objective
-from experiments.engine.pretraining.task import Task
+from experiments.engine.pretraining.task import Task, beside_untrained
 from experiments.engine.pretraining.tower_illustration import draw_towers
 from experiments.engine.reporting import pictures
 
@@ -60,8 +59,16 @@ def build_fusion_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
     method=build_fusion_method(network, image, hidden),
     train_set=train_set,
     sample=sample,
-    evaluate=functools.partial(
-      _evaluate, network, image, train_set, test_set, settings, config
+    evaluate=beside_untrained(
+      functools.partial(
+        fusion_evaluation.evaluate_fusion,
+        network,
+        image,
+        train_set,
+        test_set,
+        settings,
+        rerank=config.rerank,
+      )
     ),
     untrained=settings.untrained,
     illustrate=functools.partial(_illustrate, network, image, test_set),
@@ -103,22 +110,3 @@ def _try(network, sample) -> None:
     jax.eval_shape(lambda key: network.init(key, floats), jax.random.key(0))
   except ValueError as error:
     raise errors.UsageError(f"model: {error}") from error
-
-
-def _evaluate(
-  network, image, train_set, test_set, settings, config, variables, untrained
-) -> dict[str, Any]:
-  measure = functools.partial(
-    fusion_evaluation.evaluate_fusion,
-    network,
-    image,
-    train_set,
-    test_set,
-    settings,
-    rerank=config.rerank,
-  )
-  report = measure(variables)
-  if untrained is not None:
-    before = measure(untrained)
-    report |= {f"untrained/{name}": value for name, value in before.items()}
-  return report

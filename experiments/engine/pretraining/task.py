@@ -67,3 +67,18 @@ class Task(NamedTuple):
   frozen: Callable[[Any], Any] | None = None
   init_part: str = ""
   illustrate: Callable[[Any, pathlib.Path], None] | None = None
+
+
+def beside_untrained(
+  measure: Callable[[Any], dict[str, float]],
+) -> Callable[[Any, Any], dict[str, float]]:
+  """`Task.evaluate` of a measure of variables: those before training as untrained/*."""
+
+  def evaluate(variables, untrained):
+    report = measure(variables)
+    if untrained is not None:
+      before = measure(untrained)
+      report |= {f"untrained/{name}": value for name, value in before.items()}
+    return report
+
+  return evaluate

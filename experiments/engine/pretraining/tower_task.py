@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from experiments.engine import spread
 from experiments.engine.evaluation import paired, paired_settings
 from experiments.engine.pretraining import pair_loading, tower_network, tower_objective
-from experiments.engine.pretraining.task import Task
+from experiments.engine.pretraining.task import Task, beside_untrained
 from experiments.engine.pretraining.tower_evaluation import evaluate_towers
 from experiments.engine.pretraining.tower_illustration import illustrate_towers
 from experiments.engine.pretraining.tower_method import Reading, build_method
@@ -50,8 +50,10 @@ def build_tower_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
     method=method,
     train_set=train_set,
     sample=sample,
-    evaluate=functools.partial(
-      _evaluate, network, readings, train_set, test_set, settings
+    evaluate=beside_untrained(
+      functools.partial(
+        evaluate_towers, network, readings, train_set, test_set, settings
+      )
     ),
     untrained=settings.untrained,
     init_part=next((k for k, v in config.towers.items() if v.kind == "image"), ""),
@@ -99,15 +101,3 @@ def _check_inputs(config, network: Towers, method, train_set, sample) -> None:
 def _structures(config) -> str:
   names = [name for name, knobs in config.structures.items() if knobs.weight]
   return "".join(f" + {name}" for name in names)
-
-
-def _evaluate(network, readings, train_set, test_set, settings, variables, untrained):
-  """Final numbers, and with `untrained` variables those before training."""
-  measure = functools.partial(
-    evaluate_towers, network, readings, train_set, test_set, settings
-  )
-  report = measure(variables)
-  if untrained is not None:
-    before = measure(untrained)
-    report |= {f"untrained/{name}": value for name, value in before.items()}
-  return report
