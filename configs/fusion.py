@@ -35,6 +35,7 @@ def get_config(preset: str = "quick") -> ml_collections.ConfigDict:
 def _base():
   c = towers.get_config("quick")
   c.method = "fusion"
+  c.arm = ""  # what a grid calls the run; compare groups by it
   del c.towers, c.mesh, c.width
   c.batch = 64
   c.view = "pairs"  # augmentation of the pictures; "" for none
@@ -48,6 +49,7 @@ def _base():
       masking=1.0,
       mask_rate=0.15,
       queue_size=1024,  # pairs of keys of earlier batches; 0: none
+      all_captions=False,  # a picture's captions in the queue are positives, too
       alpha=0.4,  # weight of the momentum copy's targets ...
       ramp_epochs=1.0,  # ... reached after so many epochs
       temperature=0.07,

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from absl import flags
 
@@ -28,6 +27,7 @@ from experiments.engine import build, cli, data, errors, files, record
 from experiments.engine.exporting import card, parity, programs, weights
 from experiments.engine.pretraining import (
   pair_loading,
+  pair_network,
   tower_evaluation,
   tower_network,
   trained,
@@ -50,8 +50,9 @@ def run(
   Args:
     folder: of the pretraining run.
     formats: any of FORMATS.
-    part: "encoder", or "network" with the heads; of towers the name of one, which has
-      its heads. Empty is the encoder, or the first image tower.
+    part: "encoder", or "network" with the heads; of towers the name of one, of a fusion
+      model "image" or "text", which have their heads. Empty is the encoder, or the
+      first that reads images.
     out: folder of the files; default <folder>/export.
     data_dir: folder of prepared data sets.
 
@@ -93,7 +94,6 @@ def _check_names(folder: str, formats: Sequence[str]) -> None:
 def _read_run(folder: str, part: str, data_dir: str) -> card.Subject:
   """All that is exported of a run, with a few images to try it on."""
   config = trained.trained_config(folder)
-  trained.refuse_fusion(config, folder)
   part = part or programs.parts_of(config)[0]
   programs.check_part(config, part)
   path = pathlib.Path(folder)
@@ -117,8 +117,8 @@ def _read_run(folder: str, part: str, data_dir: str) -> card.Subject:
 
 def _test_inputs(config, part: str, data_dir: str) -> np.ndarray:
   """A few inputs of the run's test split: images [n, h, w, c] or tokens [n, t]."""
-  if config.method == "towers":
-    asked = ml_collections.ConfigDict(config.to_dict())
+  if config.method in pair_network.METHODS:
+    asked = pair_network.reading_config(config)
     asked.data_dir = data_dir
     _, pairs = pair_loading.load_pairs(asked, train=False)
     rows = np.arange(min(_INPUTS, len(pairs.labels)))
@@ -170,7 +170,7 @@ def _metadata(subject: card.Subject) -> dict[str, str]:
     "part": subject.part,
     "step": str(subject.step),
     "seed": str(config.seed),
-    "objective": config.objective.name,
+    "objective": card.objective_name(config),
     "data": config.data.name,
     "input_shape": json.dumps(subject.inputs.shape[1:]),
     "config": json.dumps(record.config_dict(config), sort_keys=True),
@@ -199,7 +199,7 @@ def _check_files(
 
 def _live_outputs(subject: card.Subject) -> Any:
   """What the network gives in evaluation mode, as training and the probe call it."""
-  if subject.config.method == "towers":
+  if subject.config.method in pair_network.METHODS:
     return _live_tower(subject)
   network = build.build_network(subject.config)
   statistics = build.channel_statistics(subject.config.data, subject.inputs.shape)
@@ -214,9 +214,9 @@ def _live_outputs(subject: card.Subject) -> Any:
 
 def _live_tower(subject: card.Subject) -> dict[str, np.ndarray]:
   config, part = subject.config, subject.part
-  shape = subject.inputs.shape[1:]
-  reading = tower_network.build_reading(config.towers[part], config.data, shape)
-  network = tower_network.build_towers(config)
+  tower = pair_network.reading_config(config).towers[part]
+  reading = tower_network.build_reading(tower, config.data, subject.inputs.shape[1:])
+  network = pair_network.build_pair_network(config)
   return tower_evaluation.embed_inputs(
     network, reading, subject.variables, part, subject.inputs
   )
@@ -253,7 +253,10 @@ if __name__ == "__main__":
   flags.DEFINE_string("run", "", "folder of the pretraining run")
   flags.DEFINE_string("format", ",".join(FORMATS), "formats, with commas between them")
   flags.DEFINE_string(
-    "part", "", "encoder (the default) or network; of towers the name of one"
+    "part",
+    "",
+    "encoder (the default) or network; of towers the name of one, of a fusion model "
+    "image (the default) or text",
   )
   flags.DEFINE_string("out", "", "folder of the files; default <run>/export")
   flags.DEFINE_string("data_dir", "", "folder of prepared data sets; default $DATA_DIR")

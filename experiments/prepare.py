@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags, logging
 
 from experiments.engine import cli, errors
-from experiments.engine.datasets import captioned, embedded
+from experiments.engine.datasets import captioned, embedded, scene_questions
 from experiments.engine.datasets.builders import (
   RECIPES,
   download,
@@ -79,7 +79,7 @@ def run(
 
 
 def _check_name(name: str, from_folder: bool) -> None:
-  unprepared = (*embedded.NAMES, *captioned.EMBEDDED)
+  unprepared = (*embedded.NAMES, *captioned.EMBEDDED, *scene_questions.EMBEDDED)
   if from_folder:
     if name in RECIPES or name in unprepared:
       raise errors.UsageError(f"'{name}' is a known data set; choose another name")

@@ -4,9 +4,9 @@
   python -m experiments.probe --run=runs/a --config.data.name=cifar10 --data_dir=DIR
 
 Linear probe, k nearest neighbours, few shots and diagnostics; every choice is made on
-the training split. Of a run of towers each part of the image tower is probed: shared,
-specific, both and the encoder's features. Without --workdir the records go to
-<run>/probe.
+the training split. Of a run of towers, or of a fusion model, each part of the image
+tower is probed: shared, specific, both and the encoder's features. Without --workdir
+the records go to <run>/probe.
 """
 
 import pathlib
@@ -17,7 +17,12 @@ import numpy as np
 
 from experiments.engine import build, cli, data, record
 from experiments.engine.evaluation import evaluate, paired, tables
-from experiments.engine.pretraining import images, tower_evaluation, trained
+from experiments.engine.pretraining import (
+  images,
+  pair_network,
+  tower_evaluation,
+  trained,
+)
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -31,9 +36,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   Returns:
     The contents of summary.json.
   """
-  run_config = trained.trained_config(config.run)
-  trained.refuse_fusion(run_config, config.run)
-  of_towers = run_config.method == "towers"
+  of_towers = trained.trained_config(config.run).method in pair_network.METHODS
   final = _probe_towers(config) if of_towers else _probe_network(config)
   final = dict(sorted(final.items()))
   record.conclude(workdir, config, final)
@@ -53,7 +56,7 @@ def _probe_network(config) -> dict[str, float]:
 
 
 def _probe_towers(config) -> dict[str, float]:
-  """Of a run of towers: each part of what the image tower gives."""
+  """Of a run of towers, or of a fusion model: each part of the image tower."""
   towers = trained.trained_towers(config.run)
   source = probed_data(towers.config.data, config.data)
   name = towers.tower("image")

@@ -1,11 +1,12 @@
-"""Zero-shot classification by a run of towers: pictures by sentences about classes.
+"""Zero-shot classification: pictures by sentences about classes.
 
   python -m experiments.zero_shot --run=runs/t
   python -m experiments.zero_shot --run=runs/t --config.data.name=caltech101 \
     --config.prompts=photos --data_dir=DIR
 
-Each class is the mean of the text tower's embeddings of a few sentences (a prompt set
-of multimodal/prompts.py); a picture belongs to the class of highest cosine. Without
+The run is one of towers, or of a fusion model, whose encoders are read as towers. Each
+class is the mean of the text tower's embeddings of a few sentences (a prompt set of
+multimodal/prompts.py); a picture belongs to the class of highest cosine. Without
 --config.data.name the classes are those of the run's own data. Without --workdir the
 records go to <run>/zero_shot.
 """
@@ -18,7 +19,7 @@ import ml_collections
 
 from experiments.engine import cli, errors, record
 from experiments.engine.evaluation import paired
-from experiments.engine.pretraining import tower_evaluation, trained
+from experiments.engine.pretraining import tower_evaluation, tower_network, trained
 from multimodal import retrieval, tokenizer
 
 
@@ -50,13 +51,14 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
       f"{images.name} has labels up to {images.labels.max()}, but {len(names)} class "
       "names are given; list one for each by --config.class_names"
     )
+  text = towers.tower("text")
   embed = functools.partial(
     tower_evaluation.embed_texts,
     towers.network,
     towers.variables,
-    towers.tower("text"),
+    text,
     tokenizer.load(),
-    tower_evaluation.text_context(towers.network, towers.tower("text")),
+    tower_network.text_context(towers.config.towers[text]),
   )
   weights = paired.embed_prompts(embed, names, config.prompts or _prompts_of(towers))
   name = towers.tower("image")
@@ -84,6 +86,6 @@ if __name__ == "__main__":
   cli.launch(
     run,
     default_config="configs/zero_shot.py",
-    settings={"run": "folder of a pretraining run of towers"},
+    settings={"run": "folder of a pretraining run of towers or fusion"},
     workdir_of=lambda config: str(pathlib.Path(config.run) / "zero_shot"),
   )

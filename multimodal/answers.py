@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 # Names of the labels of sentences, in their order: whether a sentence is true of its
-# picture, and what a picture says of a sentence (SNLI-VE; Xie et al. 2019).
+# picture, and what a picture says of a sentence (SNLI-VE; Xie et al. 2019), in the
+# order of ALBEF (Li et al. 2021).
 TRUTHS = ("false", "true")
 ENTAILMENTS = ("contradiction", "neutral", "entailment")
 

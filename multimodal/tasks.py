@@ -31,7 +31,21 @@ class Judge(nn.Module):
   answers: int
   pictures: int = 1
 
-  @nn.compact
+  def setup(self) -> None:
+    """Makes the marks of pictures and the two layers of the answer.
+
+    Raises:
+      ValueError: fewer than two answers.
+    """
+    if self.answers < 2:
+      raise ValueError(f"there must be at least 2 answers, not {self.answers}")
+    draw = nn.initializers.normal(0.02)
+    if self.pictures > 1:
+      shape = (self.pictures, self.model.image.width)
+      self.marks = self.param("marks", draw, shape)
+    self.hidden = nn.Dense(self.model.text.width, kernel_init=draw)
+    self.answer = nn.Dense(self.answers, kernel_init=draw)
+
   def __call__(
     self, images: jax.Array, tokens: jax.Array, present: jax.Array | None = None
   ) -> jax.Array:
@@ -44,10 +58,21 @@ class Judge(nn.Module):
         Without any, the text alone is judged.
 
     Raises:
-      ValueError: another number of pictures, or fewer than two answers.
+      ValueError: another number of pictures.
     """
-    if self.answers < 2:
-      raise ValueError(f"there must be at least 2 answers, not {self.answers}")
+    states, words, seen, mask = self._look(images, tokens, present)
+    first = jnp.zeros((len(tokens), 1), jnp.int32)
+    fused = self.model.fuse(states, words, seen, mask, at=first)[:, 0]
+    return self.answer(nn.relu(self.hidden(fused)))
+
+  def attention(self, images: jax.Array, tokens: jax.Array) -> jax.Array:
+    """How much each patch of each picture is looked at: as `patch_attention`."""
+    states, words, seen, _ = self._look(images, tokens, None)
+    weights = self.model.cross_attention(states, words, seen)
+    return patch_attention(weights, words, self.pictures)
+
+  def _look(self, images, tokens, present):
+    """What fusion takes: states of the text, its mask, tokens of pictures, theirs."""
     if images.ndim == 4:
       images = images[:, None]
     n, v = images.shape[:2]
@@ -58,19 +83,32 @@ class Judge(nn.Module):
     seen = self.model.encode_image(images.reshape(-1, *images.shape[2:]))
     seen = seen.reshape(n, v, *seen.shape[1:])
     if self.pictures > 1:
-      draw = nn.initializers.normal(0.02)
-      marks = self.param("marks", draw, (v, seen.shape[-1]))
-      seen = seen + marks[None, :, None, :]
+      seen = seen + self.marks[None, :, None, :]
     places = seen.shape[2]
     mask = None if present is None else jnp.repeat(present, places, axis=1)
     states = self.model.encode_text(tokens)
     words = token_mask(tokens, end=self.model.text.end, pad=self.model.text.pad)
-    first = jnp.zeros((n, 1), jnp.int32)
-    seen = seen.reshape(n, v * places, -1)
-    fused = self.model.fuse(states, words, seen, mask, at=first)[:, 0]
-    draw = nn.initializers.normal(0.02)
-    hidden = nn.relu(nn.Dense(fused.shape[-1], kernel_init=draw, name="hidden")(fused))
-    return nn.Dense(self.answers, kernel_init=draw, name="answer")(hidden)
+    return states, words, seen.reshape(n, v * places, -1), mask
+
+
+def patch_attention(weights: jax.Array, words: jax.Array, pictures: int) -> jax.Array:
+  """How much the patches of pictures are looked at, for people.
+
+  The weights of the last layer, averaged over its heads and the words of a text.
+
+  Args:
+    weights: [depth, n, heads, t, v * p] of `Fusion.cross_attention`; of the p tokens of
+      each picture the first is no patch.
+    words: booleans [n, t], the words that count.
+    pictures: v.
+
+  Returns:
+    Float32 [n, v, p - 1]; with the first tokens they sum to 1 over all pictures.
+  """
+  last = weights[-1].mean(axis=1)
+  share = words / jnp.maximum(words.sum(1, keepdims=True), 1)
+  mean = jnp.einsum("nt,ntp->np", share, last)
+  return mean.reshape(len(mean), pictures, -1)[:, :, 1:]
 
 
 def start_from(params: Mapping[str, Any], pretrained: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A training run, set up from its task up to the first step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -38,9 +39,15 @@ def keys(seed: int) -> tuple[jax.Array, jax.Array]:
 def initial_variables(config: Any, task: Task) -> dict[str, Any]:
   """The network's variables before the first step, a function of the seed."""
   init_key, _ = keys(config.seed)
-  return states.init_variables(
-    init_key, task.network, task.sample, config.init_from, task.init_part
-  )
+  start = _start(config, task)
+  return states.init_variables(init_key, task.network, task.sample, start)
+
+
+def _start(config: Any, task: Task) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+  """What puts `init_from` in the place of drawn parameters; None for nothing."""
+  if not config.init_from:
+    return None
+  return lambda params, stats: task.start(params, stats, config.init_from)
 
 
 def begin(config: Any, task: Task) -> Session:
@@ -74,8 +81,7 @@ def begin(config: Any, task: Task) -> Session:
     sample=task.sample,
     examples=len(task.train_set.labels),
     with_target=task.with_target,
-    init_from=config.init_from,
-    part=task.init_part,
+    start=_start(config, task),
   )
   if config.accum_steps > 1 and state.batch_stats:
     print(

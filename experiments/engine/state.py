@@ -1,5 +1,6 @@
 """Everything that training changes, as one pytree of arrays."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import flax
@@ -7,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.engine import importing
 from experiments.engine.objective import Objective
+
+# (parameters, statistics, a file or folder) -> parameters and statistics from it.
+Start = Callable[[Any, Any, str], tuple[Any, Any]]
 
 
 class Trainable(Protocol):
@@ -47,8 +50,7 @@ def init_variables(
   key: jax.Array,
   network: Trainable,
   sample: Any,
-  init_from: str = "",
-  part: str = "",
+  start: Callable[[Any, Any], tuple[Any, Any]] | None = None,
 ) -> dict[str, Any]:
   """Variables of a network before training: {"params", "batch_stats"}.
 
@@ -56,18 +58,12 @@ def init_variables(
     key: typed key of the initialisation.
     network: encoder with heads, or towers.
     sample: inputs of a few examples.
-    init_from: weights to start from (see `importing.init_from`), or "".
-    part: the tower that takes them; "" for a network that is no towers.
+    start: (parameters, statistics) -> those to start from; None for those drawn.
   """
   variables = network.init(key, sample, train=False)
   params, stats = variables["params"], variables.get("batch_stats", {})
-  if init_from and part:
-    own, own_stats = params[part], stats.get(part, {})
-    own, own_stats = importing.init_from(own, own_stats, init_from)
-    params = {**params, part: own}
-    stats = {**stats, part: own_stats} if own_stats else stats
-  elif init_from:
-    params, stats = importing.init_from(params, stats, init_from)
+  if start is not None:
+    params, stats = start(params, stats)
   return {"params": params, "batch_stats": stats}
 
 
@@ -80,8 +76,7 @@ def init_state(
   sample: Any,
   examples: int,
   with_target: bool,
-  init_from: str = "",
-  part: str = "",
+  start: Callable[[Any, Any], tuple[Any, Any]] | None = None,
 ) -> TrainState:
   """State of a run before its first step.
 
@@ -93,10 +88,9 @@ def init_state(
     sample: inputs of a few examples.
     examples: size of the training set, for per-anchor state.
     with_target: keep a momentum copy of the network.
-    init_from: weights that the network starts from, or "".
-    part: as in `init_variables`.
+    start: as in `init_variables`.
   """
-  variables = init_variables(key, network, sample, init_from, part)
+  variables = init_variables(key, network, sample, start)
   params = {"network": variables["params"], "objective": objective.params}
   stats = variables["batch_stats"]
   width = network.projection_width

@@ -9,9 +9,10 @@ A scene is a pure function of (seed, id). Every random number is a counter-based
   descriptions of each, in English or German (`wording`, `vocabulary`, `german`),
   `attributes` labels for probes, sorted into what picture and caption share and what
   only one of them has (`labels`). Every scene has further pictures, its takes.
-- Tasks of vision and language on the scenes of several objects, balanced so that the
-  words alone tell nothing: `ask` questions (`questions`), `pair_statements` about two
-  pictures (`statements`), `entailments` of partly covered pictures (`premises`).
+- Tasks of vision and language on the scenes of one to four objects, balanced so that
+  the words alone tell nothing: `ask` questions (`questions`), `pair_statements` about
+  two pictures (`statements`), `entailments` of partly covered pictures (`premises`).
+  The first two can be had of scenes of one object each too.
 
 The two have nothing in common but the materials: id 7 is another scene in each.
 """
@@ -37,13 +38,7 @@ from multimodal.scenes.layout import (
 from multimodal.scenes.materials import COLOURS, TEXTURES
 from multimodal.scenes.outlines import SHAPES
 from multimodal.scenes.painting import MIN_SIZE, Painting, paint
-from multimodal.scenes.premises import (
-  ENTAILMENT_LABELS,
-  GREY,
-  Premises,
-  cover,
-  entailments,
-)
+from multimodal.scenes.premises import GREY, Premises, cover, entailments
 from multimodal.scenes.question_forms import QUESTION_KINDS
 from multimodal.scenes.questions import Questions, ask
 from multimodal.scenes.single import EASY, HARD, Level, factors, render
@@ -60,7 +55,6 @@ __all__ = [
   "COLOURS",
   "CROWD",
   "EASY",
-  "ENTAILMENT_LABELS",
   "FRAMES",
   "GREY",
   "HARD",

@@ -11,7 +11,7 @@ The words come out independent of the answer in one of three ways:
   turns the answer round.
 
 Sizes are not exchangeable (each scene has one large object), so a size that is said is
-drawn before anything else.
+drawn before anything else. Of an object that is alone no size is said: it is large.
 """
 
 import itertools
@@ -20,7 +20,15 @@ from typing import NamedTuple
 import numpy as np
 
 from multimodal.scenes.layout import MARGIN, MAX_OBJECTS, RELATIONS, SIZES
-from multimodal.scenes.naming import ANY, alone, named, only, other_value, two
+from multimodal.scenes.naming import (
+  ANY,
+  UNSIZED,
+  alone,
+  named,
+  only,
+  other_value,
+  two,
+)
 from multimodal.scenes.search import (
   COLOUR,
   COUNTS,
@@ -90,11 +98,11 @@ def _along(view: View, axis: np.ndarray, first, second) -> np.ndarray:
   return view.places[rows, second, axis] - view.places[rows, first, axis]
 
 
-def attribute(view: View, u: np.ndarray) -> Found:
-  """What colour is the large star?"""
-  factor = pick(u[0], 4)
+def attribute(view: View, u: np.ndarray, *, sized: bool = True) -> Found:
+  """What colour is the large star? Sizes only if `sized`."""
+  factor = pick(u[0], 4 if sized else SIZE)
   target = pick(view.draws[0], view.number)
-  said = named(view, target, u[1], factor)
+  said = named(view, target, u[1], factor if sized else UNSIZED + factor)
   value = taken(taken(view.values, target), factor)
   fits = alone(view, said)
   fits &= (factor != SIZE) | (value == pick(u[2], COUNTS[SIZE]))
@@ -226,12 +234,17 @@ _THINGS = np.zeros((6, 4), bool)
 _THINGS[[0, 1], [SHAPE, COLOUR]] = True
 _THINGS[2, [SHAPE, COLOUR]] = _THINGS[3, [SHAPE, TEXTURE]] = True
 _THINGS[4, [SIZE, SHAPE]] = _THINGS[5, [SIZE, COLOUR]] = True
+# Of one object a texture tells enough; among several there is often one that has it.
+_UNSIZED_THINGS = np.zeros((6, 4), bool)
+_UNSIZED_THINGS[:4] = _THINGS[:4]
+_UNSIZED_THINGS[4, TEXTURE] = _UNSIZED_THINGS[5, [COLOUR, TEXTURE]] = True
 
 
-def exists(view: View, u: np.ndarray) -> Found:
-  """Is there a red circle?"""
+def exists(view: View, u: np.ndarray, *, sized: bool = True) -> Found:
+  """Is there a red circle? Sizes only if `sized`."""
   w = view.draws
-  mask = _THINGS[pick(u[0], len(_THINGS))]
+  things = _THINGS if sized else _UNSIZED_THINGS
+  mask = things[pick(u[0], len(things))]
   yes = u[1] < 0.5
   size = pick(u[2], COUNTS[SIZE])
   target = pick(w[0], view.number)
@@ -247,12 +260,12 @@ def exists(view: View, u: np.ndarray) -> Found:
   return _found(fits, _yes(yes), 2, 0, said)
 
 
-def is_so(view: View, u: np.ndarray) -> Found:
-  """Is the star striped?"""
-  factor = pick(u[0], 4)
+def is_so(view: View, u: np.ndarray, *, sized: bool = True) -> Found:
+  """Is the star striped? Sizes only if `sized`."""
+  factor = pick(u[0], 4 if sized else SIZE)
   yes = u[1] < 0.5
   target, near = two(view)
-  said = named(view, target, u[2], factor)
+  said = named(view, target, u[2], factor if sized else UNSIZED + factor)
   value, nearby = (taken(taken(view.values, x), factor) for x in (target, near))
   asked = np.where(
     yes, value, other_value(value, COUNTS[factor], nearby, view.draws[2:4])

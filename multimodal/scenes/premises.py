@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from multimodal.answers import ENTAILMENTS
 from multimodal.scenes import draws, phrases
 from multimodal.scenes.layout import CROWD, REACH, Crowd, compose
 from multimodal.scenes.naming import UNSIZED, alone, named, only, other_value, two
@@ -34,11 +35,9 @@ from multimodal.scenes.search import (
   taken,
 )
 
-# In the order of the labels of SNLI-VE in ALBEF (Li et al., 2021).
-ENTAILMENT_LABELS = ("contradiction", "neutral", "entailment")
 GREY = 128  # of covers
 
-_NEUTRAL, _ENTAILED = (ENTAILMENT_LABELS.index(x) for x in ("neutral", "entailment"))
+_NEUTRAL, _ENTAILED = (ENTAILMENTS.index(x) for x in ("neutral", "entailment"))
 _STREAM = STREAM + 2 * STREAMS
 _TRIES = _STREAM + 2**10
 _CHUNK = 8192  # premises at a time
@@ -64,7 +63,7 @@ class Premises(NamedTuple):
     boxes: float32 [n, 4], the covers for `cover`: left, top, right, bottom in sides of
       the picture, within [0, 1].
     texts: n hypotheses, in lower case.
-    labels: int32 [n], indices into ENTAILMENT_LABELS, equally often.
+    labels: int32 [n], indices into `multimodal.answers.ENTAILMENTS`, equally often.
   """
 
   scenes: np.ndarray
@@ -90,7 +89,7 @@ def entailments(
   Raises:
     ValueError: ids outside of the splits, another level, or a negative take.
   """
-  ids = checked(ids, level)
+  ids = checked(ids, level, lone=False)
   parts = [
     _supposed(ids[start : start + _CHUNK], seed, level, take)
     for start in range(0, max(len(ids), 1), _CHUNK)
@@ -142,7 +141,7 @@ def _supposed(ids: np.ndarray, seed: int, level: Crowd, take: int) -> tuple:
   scenes = seek(ids, fits, seed=seed, level=level, stream=_TRIES)
   view = look(scenes, seed=seed, level=level, placed=False)
   hidden, shown = two(view)
-  label = pick(u[2], len(ENTAILMENT_LABELS))
+  label = pick(u[2], len(ENTAILMENTS))
   neutral = label == _NEUTRAL
   target, other = np.where(neutral, (hidden, shown), (shown, hidden))
   said = named(view, target, mask, UNSIZED + factor)

@@ -3,6 +3,7 @@
 In a template {a} and {b} stand for what is named first and second, {r} for a relation.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -209,4 +210,12 @@ FORMS = (
     ),
     placed=True,
   ),
+)
+
+_OF_ONE = (asking.attribute, asking.exists, asking.is_so)
+# Those that can be asked of one object, without its size, which is always the same.
+LONE_FORMS = tuple(
+  form._replace(find=functools.partial(form.find, sized=False))
+  for form in FORMS
+  if form.find in _OF_ONE
 )

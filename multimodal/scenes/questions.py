@@ -7,7 +7,7 @@ likely, whatever objects, colours or sides it speaks of (`asking` says how).
 
 Objects are named by what the picture shows, and a name fits exactly one. Who stands
 left of whom is asked of centres at least MARGIN apart. Takes of a scene have the same
-answers.
+answers. Of scenes with one object only its attributes are asked, and what it is.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,16 @@ import numpy as np
 
 from multimodal.scenes import asking, draws, phrases
 from multimodal.scenes.layout import CROWD, Crowd
-from multimodal.scenes.question_forms import FORMS, QUESTION_KINDS, Form
-from multimodal.scenes.search import STREAM, checked, look, pick, seek
+from multimodal.scenes.question_forms import FORMS, LONE_FORMS, QUESTION_KINDS, Form
+from multimodal.scenes.search import (
+  LONE,
+  STREAM,
+  checked,
+  chosen_kinds,
+  look,
+  pick,
+  seek,
+)
 
 _CHUNK = 8192  # questions at a time
 _TRIES = STREAM + 16  # the stream of the first tries
@@ -47,24 +55,25 @@ def ask(
   *,
   seed: int = 0,
   level: Crowd = CROWD,
-  kinds: Sequence[str] = QUESTION_KINDS,
+  kinds: Sequence[str] | None = None,
 ) -> Questions:
   """Returns questions, each about a scene of its own.
 
   Args:
     ids: [n] integers: those of a split of `split_ids` ask about scenes of that split.
     seed: as in `compose`.
-    level: as in `compose`; of 1 to 4 objects.
-    kinds: those that are asked, equally often.
+    level: as in `compose`; of 1 to 4 objects, or of one, where the kinds are
+      "attribute" and "yes/no" and nothing is said of sizes.
+    kinds: those that are asked, equally often; None: all that the level has.
 
   Raises:
-    ValueError: an unknown kind or none, ids outside of the splits, or another level.
+    ValueError: no kind or one that the level has not, ids outside of the splits, or
+      another level.
   """
-  if not kinds or not set(kinds) <= set(QUESTION_KINDS):
-    raise ValueError(
-      f"questions have no kinds {list(kinds)}; choose from {QUESTION_KINDS}"
-    )
-  ids = checked(ids, level)
+  ids = checked(ids, level, lone=True)
+  every = LONE_FORMS if level.counts == LONE else FORMS
+  known = tuple(dict.fromkeys(form.kind for form in every))
+  kinds = chosen_kinds(kinds, known, "questions", level)
   found = Questions(
     np.zeros(len(ids), np.int64),
     [""] * len(ids),
@@ -78,7 +87,7 @@ def ask(
     asked = np.array([QUESTION_KINDS.index(kind) for kind in kinds], np.int32)
     kind = asked[pick(first, len(asked))]
     for number, name in enumerate(QUESTION_KINDS):
-      forms = [form for form in FORMS if form.kind == name]
+      forms = [form for form in every if form.kind == name]
       which = pick(then, len(forms))
       for k, form in enumerate(forms):
         rows = np.flatnonzero((kind == number) & (which == k))

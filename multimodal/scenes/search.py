@@ -5,7 +5,7 @@ scenes of its split, in an order of its own, until one fits. So its words and it
 can be made independent of each other, which they are not in a scene that is given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from multimodal.scenes.outlines import SHAPES
 SHAPE, COLOUR, TEXTURE, SIZE = range(4)
 NAMES = (SHAPES, COLOURS, TEXTURES, SIZES)
 COUNTS = np.array([len(names) for names in NAMES], np.int32)
+
+LONE = (1, 1)  # counts of a level whose scenes have one object, which is large
 
 # Streams of the draws of items: each user has one, and _STREAMS after it for its tries.
 STREAM = 2**40
@@ -65,8 +67,13 @@ def taken(field: np.ndarray, place: np.ndarray) -> np.ndarray:
   return field[np.arange(len(place)), place]
 
 
-def checked(ids: np.ndarray, level: Crowd) -> np.ndarray:
+def checked(ids: np.ndarray, level: Crowd, *, lone: bool) -> np.ndarray:
   """The ids of items as int64.
+
+  Args:
+    ids: [n] integers.
+    level: of CROWD's numbers of objects, or of one object if that is allowed.
+    lone: whether it is.
 
   Raises:
     ValueError: an id outside of the splits, or a level of other numbers of objects.
@@ -78,12 +85,39 @@ def checked(ids: np.ndarray, level: Crowd) -> np.ndarray:
       f"ids of questions, statements and premises lie within 0 to {stop - 1}, as those "
       f"of split_ids do; these go from {ids.min()} to {ids.max()}"
     )
-  if level.counts != CROWD.counts:
+  if level.counts != CROWD.counts and not (lone and level.counts == LONE):
+    what, cure = (
+      ("questions and statements", f", or choose {LONE} for one object")
+      if lone
+      else ("premises", ": a cover hides one object and leaves another")
+    )
     raise ValueError(
-      f"level.counts is {level.counts}; questions, statements and premises are "
-      f"balanced over all numbers of objects, so leave it at {CROWD.counts}"
+      f"level.counts is {level.counts}; {what} are balanced over all numbers of "
+      f"objects, so leave it at {CROWD.counts}{cure}"
     )
   return ids
+
+
+def chosen_kinds(
+  kinds: Sequence[str] | None, known: tuple[str, ...], what: str, level: Crowd
+) -> tuple[str, ...]:
+  """The kinds of items that are made.
+
+  Args:
+    kinds: those that were asked for; None for all.
+    known: those that the level has.
+    what: the items, for the error.
+    level: with one object or several.
+
+  Raises:
+    ValueError: none, or one that the level has not.
+  """
+  if kinds is None:
+    return known
+  if not kinds or not set(kinds) <= set(known):
+    about = " about one object" if level.counts == LONE else ""
+    raise ValueError(f"{what}{about} have no kinds {list(kinds)}; choose from {known}")
+  return tuple(kinds)
 
 
 def look(ids: np.ndarray, *, seed: int, level: Crowd, placed: bool) -> View:

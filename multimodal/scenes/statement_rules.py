@@ -62,6 +62,14 @@ _SHOWN = _groups(
   (COLOUR, TEXTURE),
   (SHAPE, SIZE),
 )
+_UNSIZED = _groups(
+  (SHAPE,),
+  (COLOUR,),
+  (TEXTURE,),
+  (SHAPE, COLOUR),
+  (SHAPE, TEXTURE),
+  (COLOUR, TEXTURE),
+)
 _COUNTED = _groups((SHAPE,), (COLOUR,), (TEXTURE,))
 _ALL = _groups(())
 
@@ -70,10 +78,10 @@ _ONE = [_LEFT, _RIGHT]
 _HERE = {"left": "right", "right": "left"}
 
 
-def _shown() -> list[Rule]:
+def _shown(groups: np.ndarray) -> list[Rule]:
   """Whether the pictures show something."""
   rule = lambda kind, false, true, *templates: Rule(
-    kind, "shown", _SHOWN, (false, true), templates
+    kind, "shown", groups, (false, true), templates
   )
   # One false case in eight of "both" is where neither shows it, and the like.
   rules = [
@@ -195,8 +203,8 @@ def _counted(groups: np.ndarray, low: int, high: int) -> list[Rule]:
   return rules
 
 
-def _large() -> list[Rule]:
-  """What the large objects have in common; each picture has one."""
+def _large(which: str) -> list[Rule]:
+  """What the large objects have in common; each picture has one, called `which`."""
   rules = []
   for factor, what in ((SHAPE, "shape"), (COLOUR, "colour"), (TEXTURE, "pattern")):
     values = range(COUNTS[factor])
@@ -210,14 +218,21 @@ def _large() -> list[Rule]:
           [(a, a) for a in values],
         ),
         (
-          f"the large objects of the two pictures have the same {what}.",
-          f"the large object has the same {what} in both pictures.",
-          f"the {what} of the large object is the same in the two pictures.",
+          f"the {which}s of the two pictures have the same {what}.",
+          f"the {which} has the same {what} in both pictures.",
+          f"the {what} of the {which} is the same in the two pictures.",
         ),
       )
     )
   return rules
 
 
-RULES = (*_shown(), *_counted(_COUNTED, 0, 2), *_counted(_ALL, 1, 4), *_large())
+RULES = (
+  *_shown(_SHOWN),
+  *_counted(_COUNTED, 0, 2),
+  *_counted(_ALL, 1, 4),
+  *_large("large object"),
+)
+# For pictures of one object, which is large; nothing is said of that.
+LONE_RULES = (*_shown(_UNSIZED), *_large("object"))
 STATEMENT_KINDS = tuple(dict.fromkeys(rule.kind for rule in RULES))

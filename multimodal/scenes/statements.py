@@ -8,6 +8,8 @@ of cells does.
 Where the pictures must agree or differ (an exclusive or, an equal number, a sum), the
 table leaves the best guess from the words and one picture at one half. It cannot for
 the others: a picture without a star settles whether both show one.
+
+Of pictures with one object each it is not said how many things they show.
 """
 
 from collections.abc import Sequence
@@ -19,16 +21,18 @@ from multimodal.scenes import draws, phrases
 from multimodal.scenes.layout import CROWD, MAX_OBJECTS, SIZES, Crowd
 from multimodal.scenes.search import (
   COUNTS,
+  LONE,
   SIZE,
   STREAM,
   STREAMS,
   View,
   checked,
+  chosen_kinds,
   described,
   pick,
   seek,
 )
-from multimodal.scenes.statement_rules import RULES, STATEMENT_KINDS, Rule
+from multimodal.scenes.statement_rules import LONE_RULES, RULES, STATEMENT_KINDS, Rule
 
 _STREAM = STREAM + STREAMS
 _TRIES = (_STREAM + 2**10, _STREAM + 2**11)  # for the left and the right picture
@@ -60,24 +64,24 @@ def pair_statements(
   *,
   seed: int = 0,
   level: Crowd = CROWD,
-  kinds: Sequence[str] = STATEMENT_KINDS,
+  kinds: Sequence[str] | None = None,
 ) -> Statements:
   """Returns statements, each about two pictures of its own.
 
   Args:
     ids: [n] integers: those of a split of `split_ids` are about scenes of that split.
     seed: as in `compose`.
-    level: as in `compose`; of 1 to 4 objects.
-    kinds: those that are made, equally often.
+    level: as in `compose`; of 1 to 4 objects, or of one, where there are no kinds that
+      count ("as many", "more", "total") and nothing is said of sizes.
+    kinds: those that are made, equally often; None: all that the level has.
 
   Raises:
-    ValueError: an unknown kind or none, ids outside of the splits, or another level.
+    ValueError: no kind or one that the level has not, ids outside of the splits, or
+      another level.
   """
-  if not kinds or not set(kinds) <= set(STATEMENT_KINDS):
-    raise ValueError(
-      f"statements have no kinds {list(kinds)}; choose from {STATEMENT_KINDS}"
-    )
-  ids = checked(ids, level)
+  ids = checked(ids, level, lone=True)
+  known = tuple(dict.fromkeys(rule.kind for rule in _rules(level)))
+  kinds = chosen_kinds(kinds, known, "statements", level)
   parts = [
     _stated(ids[start : start + _CHUNK], seed, level, kinds)
     for start in range(0, max(len(ids), 1), _CHUNK)
@@ -89,6 +93,10 @@ def pair_statements(
     [text for part in texts for text in part],
     *(np.concatenate(field) for field in numbers),
   )
+
+
+def _rules(level: Crowd) -> tuple[Rule, ...]:
+  return LONE_RULES if level.counts == LONE else RULES
 
 
 def _stated(ids: np.ndarray, seed: int, level: Crowd, kinds: Sequence[str]) -> tuple:
@@ -105,7 +113,7 @@ def _stated(ids: np.ndarray, seed: int, level: Crowd, kinds: Sequence[str]) -> t
   texts = np.full(n, "", object)
   chances = np.zeros(n, np.float32)
   for number, name in enumerate(STATEMENT_KINDS):
-    rules = [rule for rule in RULES if rule.kind == name]
+    rules = [rule for rule in _rules(level) if rule.kind == name]
     which = pick(u[6], len(rules))
     for k, rule in enumerate(rules):
       rows = np.flatnonzero((kind == number) & (which == k))
@@ -117,8 +125,8 @@ def _stated(ids: np.ndarray, seed: int, level: Crowd, kinds: Sequence[str]) -> t
       chances[rows] = rule.alone
   near = u[15:17] < 0.5
   scenes = [
-    seek(ids, _fits(*need), seed=seed, level=level, stream=stream)
-    for *need, stream in zip(needs, bounds, near, _TRIES, strict=True)
+    seek(ids, _fits(said, most, close, level), seed=seed, level=level, stream=stream)
+    for said, most, close, stream in zip(needs, bounds, near, _TRIES, strict=True)
   ]
   return *scenes, texts.tolist(), truth, kind, chances
 
@@ -144,16 +152,21 @@ def _needed(
   return needs, np.ones((*cells.shape, 2), np.int32)
 
 
-def _fits(needs: np.ndarray, bounds: np.ndarray, near: np.ndarray):
-  """Whether scenes show what they must; where they must not, they may be near to it."""
+def _fits(needs: np.ndarray, bounds: np.ndarray, near: np.ndarray, level: Crowd):
+  """Whether scenes show what they must.
+
+  Of what must not be shown, scenes that are to be near to it show all parts apart; one
+  object can only show one of two.
+  """
 
   def fits(rows: np.ndarray, view: View) -> np.ndarray:
     said, (least, most) = needs[rows], bounds[rows].T
     count = described(view, said).sum(1)
     part = ((view.values == said[:, None]) & view.present[..., None]).any(1)
-    several = (said >= 0).sum(1) > 1
-    strict = near[rows] & several & (most == 0)
-    return (count >= least) & (count <= most) & (~strict | (part | (said < 0)).all(1))
+    parts = (said >= 0).sum(1)
+    strict = near[rows] & (parts > 1) & (most == 0)
+    wanted = np.int32(1) if level.counts == LONE else parts
+    return (count >= least) & (count <= most) & (~strict | (part.sum(1) >= wanted))
 
   return fits
 

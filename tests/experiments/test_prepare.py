@@ -140,6 +140,7 @@ def test_a_folder_without_the_files_names_what_is_expected(tmp_path):
   [
     ("cifar1O", {}, r"did you mean 'cifar10'\?"),
     ("scenes", {}, "needs no preparation"),
+    ("scenes_questions", {}, "needs no preparation"),
     ("cifar10", {"from_folder": True}, "choose another name"),
     ("Pets", {"from_folder": True}, "cannot name a data set"),
     ("pets", {"from_folder": True}, "needs the folder of pictures"),

@@ -7,7 +7,7 @@ import pytest
 from configs import pretrain as pretrain_config
 from configs import probe as probe_config
 from experiments import pretrain, probe
-from experiments.engine import build, data, errors, record
+from experiments.engine import build, data, errors, loop, record
 from experiments.engine.pretraining import images
 
 
@@ -50,13 +50,13 @@ def test_the_untrained_accuracy_is_that_of_the_state_before_the_first_step(
   finished_run, tmp_path, monkeypatch
 ):
   config, _, final = finished_run
-  begun, original = [], pretrain.loop.train
+  begun, original = [], loop.train
 
   def before(state, *args, **kwargs):
     begun.append(jax.tree.map(np.array, (state.params["network"], state.batch_stats)))
     return original(state, *args, **kwargs)
 
-  monkeypatch.setattr(pretrain.loop, "train", before)
+  monkeypatch.setattr(loop, "train", before)
   pretrain.run(config, str(tmp_path))
   params, stats = begun[0]
   train_set, test_set = data.load_pair(config.data, "", config.seed)
@@ -89,17 +89,17 @@ def test_the_same_config_gives_the_same_numbers(finished_run, tmp_path):
 
 def test_a_stopped_run_resumes_to_the_same_numbers(finished_run, tmp_path, monkeypatch):
   config, workdir, final = finished_run
-  original = pretrain.loop.draw
+  original = loop.draw
 
   def killed(images, plan, step):
     if step == 5:  # after the checkpoint of step 3
       raise KeyboardInterrupt
     return original(images, plan, step)
 
-  monkeypatch.setattr(pretrain.loop, "draw", killed)
+  monkeypatch.setattr(loop, "draw", killed)
   with pytest.raises(KeyboardInterrupt):
     pretrain.run(config, str(tmp_path))
-  monkeypatch.setattr(pretrain.loop, "draw", original)
+  monkeypatch.setattr(loop, "draw", original)
   resumed = pretrain.run(config, str(tmp_path))
   assert losses(tmp_path) == losses(workdir)
   for name in ("probe/top1", "probe/untrained_top1"):
@@ -125,7 +125,7 @@ def test_one_device_and_eight_give_the_same_curve(tmp_path, monkeypatch):
   config = small_config(**{"objective.name": "augmented", "epochs": 1})
   pretrain.run(config, str(tmp_path / "eight"))
   one = jax.devices()[:1]
-  monkeypatch.setattr(pretrain.loop.mesh.jax, "devices", lambda *args: one)
+  monkeypatch.setattr(loop.mesh.jax, "devices", lambda *args: one)
   pretrain.run(config, str(tmp_path / "one"))
   np.testing.assert_allclose(
     losses(tmp_path / "one"), losses(tmp_path / "eight"), rtol=2e-4

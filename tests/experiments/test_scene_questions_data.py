@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.engine import errors
+from experiments.engine.datasets import scene_inputs
 from experiments.engine.datasets.question_sets import load_questions
 from multimodal import scenes
 
@@ -47,6 +48,28 @@ def test_entailment_has_a_covered_object():
   assert found.label_names == ("contradiction", "neutral", "entailment")
 
 
+def test_easy_sets_have_the_level_and_the_side_of_their_own():
+  level = scene_inputs.EMBEDDED["scenes_text_easy"]
+  ids = scenes.split_ids("test", 30)
+  found = load_questions("scenes_questions_easy", "test[:30]")
+  made = scenes.ask(ids, level=level)
+  assert found.texts == tuple(made.texts) and found.images.shape[1:] == (32, 32, 3)
+  painted = scenes.paint(made.scenes, size=32, level=level).images
+  np.testing.assert_array_equal(found.pictures(np.arange(30)), painted)
+  assert set(found.groups["answer_type"]) == {"attribute", "yes/no"}
+
+  found = load_questions("scenes_statements_easy", "test[10:30]")
+  pair = scenes.pair_statements(ids[10:], level=level)
+  assert found.texts == tuple(pair.texts) and found.image_index.shape == (20, 2)
+  np.testing.assert_array_equal(found.labels, pair.truths)
+  painted = scenes.paint(pair.right, size=32, level=level).images
+  np.testing.assert_array_equal(found.pictures(np.arange(20))[:, 1], painted)
+  one = load_questions(
+    "scenes_statements_easy", "test[10:30]", image_size=40, picture=1
+  )
+  assert one.pictures(np.arange(20)).shape == (20, 40, 40, 3)
+
+
 @pytest.mark.parametrize(
   "name, options, words",
   [
@@ -54,6 +77,9 @@ def test_entailment_has_a_covered_object():
     ("scenes_questions", {"image_size": 8}, "at least 16, not 8 x 8"),
     ("scenes_questions", {"image_size": (16, 32)}, "are squares"),
     ("scenes_questions", {"picture": 1}, "has 1, counted"),
+    ("scenes_questions_easy", {"split": "val"}, "unknown split of 'scenes_questions_e"),
+    ("scenes_questions_easy", {"image_size": 8}, "at least 16, not 8 x 8"),
+    ("scenes_statements_easy", {"limit": 5}, "limit of 5 examples"),
     ("scenes_statements", {"picture": 2}, "has 2, counted"),
     ("scenes_question", {}, "did you mean 'scenes_questions'"),
   ],

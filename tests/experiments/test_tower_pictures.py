@@ -8,7 +8,7 @@ import pytest
 from configs import pretrain as pretrain_config
 from configs import towers as towers_config
 from experiments import pretrain
-from experiments.engine import errors, record
+from experiments.engine import errors, record, task_run
 from experiments.engine.evaluation import paired
 from experiments.engine.pretraining import pairs, tower_illustration
 from experiments.engine.reporting import (
@@ -323,13 +323,13 @@ def test_a_failure_of_drawing_does_not_lose_the_numbers(tmp_path, monkeypatch):
 
   task = types.SimpleNamespace(
     objective=types.SimpleNamespace(chance=lambda n: None),
-    evaluate=lambda variables, before: {"probe/top1": 0.5},
+    evaluate=lambda variables, before, folder: {"probe/top1": 0.5},
     untrained=False,
     illustrate=illustrate,
   )
   state = types.SimpleNamespace(params={"network": {"w": 1}}, batch_stats={})
-  monkeypatch.setattr(pretrain, "build_task", lambda *x: task)
-  monkeypatch.setattr(pretrain, "_train", lambda *x: state)
+  monkeypatch.setattr(task_run, "build_task", lambda *x: task)
+  monkeypatch.setattr(task_run, "_train", lambda *x: state)
   with pytest.raises(errors.UserError, match="no paint"):
     pretrain.run(config, str(tmp_path))
   final = pretrain.run(config, str(tmp_path))  # complete, but for the page

@@ -13,7 +13,7 @@ from configs import retrieval as retrieval_config
 from configs import towers as towers_config
 from configs import zero_shot as zero_shot_config
 from experiments import export, pretrain, probe, retrieval, zero_shot
-from experiments.engine import build, errors, loop, record
+from experiments.engine import build, errors, loop, mesh, record, session, task_run
 from experiments.engine.evaluation import paired_settings
 from experiments.engine.exporting import programs, weights
 from experiments.engine.pretraining import (
@@ -119,9 +119,9 @@ def test_eight_devices_give_the_numbers_of_one(whole, tmp_path, monkeypatch):
 )
 def test_every_kind_of_run_moves_what_is_to_learn(changes):
   c = config(**changes)
-  task = pretrain.build_task(c, pretrain.mesh.data_mesh())
-  before = pretrain.session.initial_variables(c, task)
-  state, compiled, key, plan = pretrain.session.begin(c, task)
+  task = task_run.build_task(c, mesh.data_mesh())
+  before = session.initial_variables(c, task)
+  state, compiled, key, plan = session.begin(c, task)
   for step in range(2):
     state, metrics = compiled(state, loop.draw(task.train_set, plan, step), key)
     assert np.isfinite(metrics["loss"]) and np.isfinite(metrics["grad_norm"])
@@ -207,14 +207,14 @@ def test_long_captions_are_cut_and_counted(tmp_path, capsys):
 
 def test_views_are_not_made_where_nothing_reads_them(tmp_path, monkeypatch):
   seen = []
-  original = pretrain.loop.draw
+  original = loop.draw
 
   def draw(train_set, plan, step):
     batch = original(train_set, plan, step)
     seen.append(sorted(batch.inputs["text"]))
     return batch
 
-  monkeypatch.setattr(pretrain.loop, "draw", draw)
+  monkeypatch.setattr(loop, "draw", draw)
   c = config(dry_run=True)
   pretrain.run(c, str(tmp_path / "run"))
   assert seen and set(map(tuple, seen)) == {("base",)}
@@ -310,8 +310,8 @@ def test_an_image_tower_starts_from_an_exported_encoder(tmp_path):
   weights.save_weights(tmp_path / "encoder.safetensors", encoder, {})
   c = config(**{"towers.image.frozen": "encoder"})
   c.init_from = str(tmp_path / "encoder.safetensors")
-  task = pretrain.build_task(c, pretrain.mesh.data_mesh())
-  state, compiled, key, plan = pretrain.session.begin(c, task)
+  task = task_run.build_task(c, mesh.data_mesh())
+  state, compiled, key, plan = session.begin(c, task)
   state, _ = compiled(state, loop.draw(task.train_set, plan, 0), key)
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -320,7 +320,7 @@ def test_an_image_tower_starts_from_an_exported_encoder(tmp_path):
   )
   c.init_from = str(tmp_path / "none.safetensors")
   with pytest.raises(errors.UserError, match="cannot read"):
-    pretrain.session.begin(c, task)
+    session.begin(c, task)
 
 
 def test_towers_are_exported_checked_and_read_back(whole, tmp_path):
@@ -341,8 +341,8 @@ def test_towers_are_exported_checked_and_read_back(whole, tmp_path):
   assert "text tower (text_micro)" in card and "int32 ids [n, 40]" in card
   c = config(**changes)
   c.init_from = str(tmp_path / "image.safetensors")
-  task = pretrain.build_task(c, pretrain.mesh.data_mesh())
-  start = pretrain.session.initial_variables(c, task)["params"]
+  task = task_run.build_task(c, mesh.data_mesh())
+  start = session.initial_variables(c, task)["params"]
   jax.tree.map(
     np.testing.assert_array_equal, start["image"], towers.variables["params"]["image"]
   )

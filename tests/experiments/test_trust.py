@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import pretrain
-from experiments.engine import errors, record
+from experiments.engine import errors, loop, record
 from experiments.engine.pretraining import view_pairs
 from tests.experiments.test_pretrain import losses, small_config
 
@@ -40,7 +40,7 @@ def lines(workdir):
 
 def at_step(monkeypatch, number, act):
   """Calls `act` when the batch of a step is drawn."""
-  original = pretrain.loop.draw
+  original = loop.draw
 
   def draw(images, plan, step):
     # The batch of step 0 is drawn once more, to compile.
@@ -48,7 +48,7 @@ def at_step(monkeypatch, number, act):
       act()
     return original(images, plan, step)
 
-  monkeypatch.setattr(pretrain.loop, "draw", draw)
+  monkeypatch.setattr(loop, "draw", draw)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -153,7 +153,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(tmp_path, capsys):
 
 def poisoned(monkeypatch, step):
   """Makes the pixels of one step's views NaN; a label carries the news into the jit."""
-  original, augmented = pretrain.loop.draw, view_pairs._augmented
+  original, augmented = loop.draw, view_pairs._augmented
 
   def draw(images, plan, number):
     batch = original(images, plan, number)
@@ -163,7 +163,7 @@ def poisoned(monkeypatch, step):
     views = augmented(key, batch, recipes)
     return jnp.where(jnp.any(batch.labels == -7), jnp.nan, views)
 
-  monkeypatch.setattr(pretrain.loop, "draw", draw)
+  monkeypatch.setattr(loop, "draw", draw)
   monkeypatch.setattr(view_pairs, "_augmented", spoilt)
 
 

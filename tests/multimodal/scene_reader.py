@@ -61,9 +61,11 @@ RELATION = rf"({_EITHER(RELATION_WORDS)})"
 _WAYS = {"left": (0, -1), "right": (0, 1), "above": (1, -1), "below": (1, 1)}
 
 
-def objects(ids: np.ndarray, take: int = 0) -> list[list[dict]]:
+def objects(
+  ids: np.ndarray, take: int = 0, level: scenes.Crowd = scenes.CROWD
+) -> list[list[dict]]:
   """The objects of each scene: names of their factors, and (x, y)."""
-  layout = scenes.compose(ids, take=take)
+  layout = scenes.compose(ids, take=take, level=level)
   names = (scenes.SHAPES, scenes.COLOURS, scenes.TEXTURES, scenes.SIZES)
   found: list[list[dict]] = []
   for row in range(len(ids)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from multimodal import scenes, tokenizer
+from multimodal.answers import ENTAILMENTS
 from tests.multimodal.scene_reader import (
   NOUN,
   VALUE,
@@ -20,7 +21,7 @@ from tests.multimodal.scene_reader import (
 
 _IDS = scenes.split_ids("train", 15_000)
 _TRAIN = 10_000
-_NEUTRAL = scenes.ENTAILMENT_LABELS.index("neutral")
+_NEUTRAL = ENTAILMENTS.index("neutral")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_labels_are_those_of_what_can_be_seen(made):
     expected = "neutral" if len(truths) == 2 else "entailment"
     if truths == {False}:
       expected = "contradiction"
-    assert scenes.ENTAILMENT_LABELS[label] == expected, text
+    assert ENTAILMENTS[label] == expected, text
     used[meaning, expected] += 1
   assert len(used) == 9 and min(used.values()) > n / 9 - 4 * np.sqrt(n / 9)
 
@@ -218,5 +219,7 @@ def test_hypotheses_are_short(made):
 def test_other_levels_are_refused():
   with pytest.raises(ValueError, match="leave it at"):
     scenes.entailments(_IDS[:3], level=scenes.Crowd(counts=(2, 4)))
+  with pytest.raises(ValueError, match=r"at \(1, 4\): a cover hides one object and"):
+    scenes.entailments(_IDS[:3], level=scenes.Crowd(counts=(1, 1)))
   with pytest.raises(ValueError, match="numbers from 0"):
     scenes.entailments(_IDS[:3], take=-1)

@@ -310,7 +310,7 @@ def test_ids_and_levels_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match="lie within"):
     scenes.ask(np.array([2**32]))
   with pytest.raises(ValueError, match="leave it at"):
-    scenes.ask(_IDS[:3], level=scenes.Crowd(counts=(1, 1)))
+    scenes.ask(_IDS[:3], level=scenes.Crowd(counts=(1, 2)))
 
 
 def test_a_level_changes_the_pictures_alone(asked):

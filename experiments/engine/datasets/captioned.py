@@ -28,14 +28,13 @@ from experiments.engine.datasets.scene_inputs import (
   make_inputs,
   own_labels,
 )
+from experiments.engine.datasets.scene_rows import choose_scenes
 from multimodal import scenes
 
 NAMES = (*EMBEDDED, *CAPTIONED)
 DEFAULT_INPUTS = ("image", "text")
 
-# Splits of the scenes without a range: so many from the first on.
-_SCENES = {"train": 20_000, "test": 4_000}
-_SIDE = 64
+_SIDE = 64  # of scenes
 
 # What others call them: coco_captions of TFDS, flickr30k and its kin on the hub.
 _CAPTION_KEYS = ("captions", "caption", "text")
@@ -257,21 +256,10 @@ def _load_scenes(
   seed: int,
   inputs: tuple[str, ...],
 ) -> Captioned:
-  from experiments.engine.datasets import pictures
-
   _check_inputs(name, inputs)
   level = EMBEDDED[name]
-  part, start, stop = embedded.read_range(split, _SCENES, name, most=2**31)
-  if size < scenes.MIN_SIZE:
-    raise errors.UsageError(
-      f"pictures of '{name}' have an image_size of at least {scenes.MIN_SIZE}, not "
-      f"{size}"
-    )
   painted = sum(wanted in TAKES for wanted in inputs)
-  pictures.require_memory(3.0 * painted * (limit or stop - start) * size**2, name)
-  rows = draw_rows(stop - start, limit, seed, f"'{split}' of '{name}'")
-  first = int(scenes.split_ids(part, 1)[0])
-  ids = first + start + rows
+  _, ids = choose_scenes(name, split, (size, size), painted, limit, seed)
   known = {
     key: names for kind in scenes.ATTRIBUTES.values() for key, names in kind.items()
   }

@@ -20,13 +20,9 @@ from experiments.engine.datasets.loading import (
   not_prepared,
 )
 from experiments.engine.datasets.scene_questions import EMBEDDED, paint_asked
-from multimodal import scenes
+from experiments.engine.datasets.scene_rows import choose_scenes
 
 NAMES = (*EMBEDDED, *QUESTIONED)
-
-# Splits of the scenes without a range: so many from the first on.
-_SCENES = {"train": 20_000, "test": 4_000}
-_SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,8 +108,10 @@ def load_questions(
 
   Args:
     name: of scenes "scenes_questions", "scenes_statements" (about two pictures) or
-      "scenes_entailment", which need no files; or a set that `experiments.prepare`
-      prepared: "nlvr_v1", "vqa_rad", "easy_vqa", "coco_entailment".
+      "scenes_entailment", of one to four objects, or "scenes_questions_easy",
+      "scenes_statements_easy", of one large object, which need no files; or a set that
+      `experiments.prepare` prepared: "nlvr_v1", "vqa_rad", "easy_vqa",
+      "coco_entailment".
     split: name of a split, or a part of it as in TFDS: "train[:500]", "train[90%:]".
       What is counted are pictures with all that is asked about them (in "nlvr_v1", the
       six of an example), so that no picture is in two parts; but in "nlvr_v1" a
@@ -123,7 +121,7 @@ def load_questions(
     data_dir: folder of prepared sets; empty means $DATA_DIR, then TFDS's default.
     image_size: (height, width) of the pictures, or the side of squares: the whole
       picture is scaled to it, nothing is cropped, since the answer may lie at its edge.
-      None (or 0) keeps their size, 64 for scenes, which are square.
+      None (or 0) keeps their size; scenes, which are square, have 64, easy ones 32.
     limit: so many texts, drawn uniformly without replacement, in the order of the
       split; those that are skipped are not replaced. None (or 0): all.
     seed: of that draw.
@@ -183,24 +181,16 @@ def _load_scenes(
   seed: int,
   picture: int | None,
 ) -> QuestionSet:
-  from experiments.engine.datasets import pictures
-
-  part, start, stop = embedded.read_range(split, _SCENES, name, most=2**31)
-  side = (size or (_SIDE, _SIDE))[0]
-  if size is not None and (size[0] != size[1] or side < scenes.MIN_SIZE):
-    raise errors.UsageError(
-      f"pictures of '{name}' are squares with an image_size of at least "
-      f"{scenes.MIN_SIZE}, not {size[0]} x {size[1]}"
-    )
-  pictures.require_memory(6.0 * (limit or stop - start) * side**2, name)
-  rows = start + draw_rows(stop - start, limit, seed, f"'{split}' of '{name}'")
-  asked = EMBEDDED[name](int(scenes.split_ids(part, 1)[0]) + rows)
+  source = EMBEDDED[name]
+  size = size or (source.side, source.side)
+  rows, ids = choose_scenes(name, split, size, 2, limit, seed)
+  asked = source.make(ids, source.level)
   if picture is not None:
     count = 1 if asked.scenes.ndim == 1 else asked.scenes.shape[1]
     _check_picture(picture, count, name)
     if count > 1:
       asked = asked._replace(scenes=asked.scenes[:, picture])
-  images, index = paint_asked(asked, side)
+  images, index = paint_asked(asked, size[0], source.level)
   return QuestionSet(
     name=name,
     images=images,

@@ -9,9 +9,10 @@ import ml_collections
 import numpy as np
 
 from experiments.engine import record
-from experiments.engine.datasets import builders, embedded
+from experiments.engine.datasets import builders
 from experiments.engine.datasets.builders import folders
 from experiments.engine.exporting import programs
+from experiments.engine.pretraining import pair_network
 from experiments.engine.reporting import report
 
 _EMBEDDED_LICENCES = {
@@ -20,6 +21,7 @@ _EMBEDDED_LICENCES = {
   "scenes_text": "procedural, drawn by this repository (Apache-2.0)",
   "scenes_text_hard": "procedural, drawn by this repository (Apache-2.0)",
   "scenes_hard": "procedural, drawn by this repository (Apache-2.0)",
+  "paired_factors": "procedural, drawn by this repository (Apache-2.0)",
   "digits": "scikit-learn's `load_digits`, from the UCI repository",
 }
 
@@ -50,7 +52,7 @@ class Subject(NamedTuple):
 
 def data_licence(name: str, data_dir: str = "") -> str:
   """The licence of a data set as far as the repository knows it."""
-  if name in embedded.NAMES:
+  if name in _EMBEDDED_LICENCES:
     return _EMBEDDED_LICENCES[name]
   prepared = folders.find_prepared(name, data_dir)
   provenance = folders.read_provenance(prepared) if prepared else {}
@@ -59,6 +61,14 @@ def data_licence(name: str, data_dir: str = "") -> str:
   if name in builders.RECIPES:
     return builders.RECIPES[name].licence
   return "not known to this repository"
+
+
+def objective_name(config: ml_collections.ConfigDict) -> str:
+  """The objective of a run; a fusion model has several, which have a weight each."""
+  if config.method == "fusion":
+    losses = ("contrast", "matching", "masking")
+    return ", ".join(name for name in losses if config.objective[name])
+  return config.objective.name
 
 
 def model_card(subject: Subject, differences: dict[str, float]) -> str:
@@ -71,7 +81,7 @@ def model_card(subject: Subject, differences: dict[str, float]) -> str:
   config = subject.config
   parts = [
     f"# {_encoder(subject)} trained by {config.method} with "
-    f"{config.objective.name} on {config.data.name}",
+    f"{objective_name(config)} on {config.data.name}",
     "## What it is",
     report.markdown_table(["", ""], _facts(subject)),
     "## Results",
@@ -98,7 +108,7 @@ def _facts(subject: Subject) -> list[list[str]]:
   heads = "" if subject.part == "encoder" else " with its heads"
   return [
     ["model", f"{_encoder(subject)}{heads}, {count:,} parameters"],
-    ["objective", config.objective.name],
+    ["objective", objective_name(config)],
     ["data set", f"{config.data.name}, split `{config.data.train}`"],
     ["licence of the data", subject.licence],
     ["input", _input(subject, ", ".join(map(str, shape)))],
@@ -113,6 +123,8 @@ def _encoder(subject: Subject) -> str:
   config = subject.config
   if config.method == "towers":
     return f"{subject.part} tower ({config.towers[subject.part].encoder.name})"
+  if config.method == "fusion":
+    return f"{subject.part} encoder of a fusion model ({config.model.size})"
   return config.encoder.name
 
 
@@ -125,7 +137,7 @@ def _input(subject: Subject, shape: str) -> str:
 
 
 def _output(subject: Subject) -> str:
-  if subject.config.method == "towers":
+  if subject.config.method in pair_network.METHODS:
     specific = subject.config.structures.separation.weight > 0
     more = " and `specific` [n, d]" if specific else ""
     return f"a dict of `features` [n, f], `shared` [n, d]{more}"

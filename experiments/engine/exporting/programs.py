@@ -16,7 +16,7 @@ import numpy as np
 
 from contrastive import views
 from experiments.engine import build, errors, files
-from experiments.engine.pretraining import tower_network
+from experiments.engine.pretraining import pair_network, tower_network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # A serialised program is one flatbuffer, whose offsets are signed 32-bit numbers.
@@ -27,8 +27,9 @@ Encode = Callable[[Any, jax.Array], Any]
 
 def parts_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """What can be exported of a run, the default first."""
-  if config.method == "towers":
-    return tuple(sorted(config.towers, key=lambda k: config.towers[k].kind != "image"))
+  if config.method in pair_network.METHODS:
+    towers = pair_network.reading_config(config).towers
+    return tuple(sorted(towers, key=lambda k: towers[k].kind != "image"))
   return ("encoder", "network")
 
 
@@ -47,6 +48,9 @@ def select_part(config: ml_collections.ConfigDict, variables: dict, part: str) -
   check_part(config, part)
   if config.method == "towers":
     return {name: tree[part] for name, tree in variables.items() if part in tree}
+  if config.method == "fusion":
+    params = variables["params"]
+    return {"params": {name: params[name] for name in (part, f"{part}_head")}}
   if part == "network":
     return {name: tree for name, tree in variables.items() if tree}
   return {
@@ -63,8 +67,8 @@ def part_encoder(config: ml_collections.ConfigDict, part: str) -> Encode:
     config: of the run.
     part: "encoder": features float32 [n, f]; "network": a dict of `features`,
       `projection` [n, d] and `query` [n, d] (the predictor's, or the projection). Of a
-      run of towers one of these: a dict of `features`, `shared` [n, d] and, with such
-      a head, `specific` [n, d].
+      run of towers the name of one, of a fusion model "image" or "text": a dict of
+      `features`, `shared` [n, d] and, with such a head, `specific` [n, d].
 
   Returns:
     A pure function of `select_part`'s variables and images uint8 [n, h, w, c], which
@@ -74,7 +78,7 @@ def part_encoder(config: ml_collections.ConfigDict, part: str) -> Encode:
     UsageError: an unknown part, or statistics for another number of channels.
   """
   check_part(config, part)
-  if config.method == "towers":
+  if config.method in pair_network.METHODS:
     return _tower_encoder(config, part)
   network = build.build_network(config)
 
@@ -91,13 +95,14 @@ def part_encoder(config: ml_collections.ConfigDict, part: str) -> Encode:
 
 
 def _tower_encoder(config, part) -> Encode:
-  network = tower_network.build_towers(config)
+  network = pair_network.build_pair_network(config)
+  tower = pair_network.reading_config(config).towers[part]
 
   def encode(variables, inputs):
-    shape = inputs.shape[1:]
-    reading = tower_network.build_reading(config.towers[part], config.data, shape)
-    whole = {name: {part: tree} for name, tree in variables.items()}
-    made = network.embed(whole, part, reading.prepare(inputs))
+    reading = tower_network.build_reading(tower, config.data, inputs.shape[1:])
+    if config.method == "towers":
+      variables = {name: {part: tree} for name, tree in variables.items()}
+    made = network.embed(variables, part, reading.prepare(inputs))
     return {name: rows for name, rows in made._asdict().items() if rows is not None}
 
   return encode

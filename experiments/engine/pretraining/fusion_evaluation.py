@@ -1,8 +1,7 @@
-"""Embeds pair sets by a frozen fusion model, and measures what it made of them."""
+"""Measures a frozen fusion model: its encoders as towers, and the matching head."""
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,10 +10,15 @@ import numpy as np
 
 from experiments.engine.evaluation import evaluate, paired, paired_settings
 from experiments.engine.pretraining.fusion_network import FusionNetwork
+from experiments.engine.pretraining.pair_network import FusionTowers
 from experiments.engine.pretraining.pairs import PairSet
-from experiments.engine.pretraining.tower_evaluation import embed_parts, take
+from experiments.engine.pretraining.tower_evaluation import (
+  embed_column,
+  embed_parts,
+  evaluate_towers,
+)
 from experiments.engine.pretraining.tower_method import Reading
-from multimodal import reranking, text_transformer, tokenizer
+from multimodal import reranking, text_transformer
 
 # Pairs that the fusion layers see at a time.
 _PAIRS = 512
@@ -35,24 +39,24 @@ class Taken:
 
 
 def evaluate_fusion(
-  network: FusionNetwork,
-  image: Reading,
-  train_set: PairSet,
+  towers: FusionTowers,
+  readings: Mapping[str, Reading],
+  train_set: PairSet | None,
   test_set: PairSet,
   settings: paired_settings.Settings,
   variables: Any,
   *,
   rerank: int = 0,
 ) -> dict[str, float]:
-  """Measures retrieval, zero-shot, probes and geometry as of towers, and reranking.
+  """Measures the encoders as towers, and retrieval when the matching head decides.
 
   Args:
-    network: the fusion model.
-    image: how pictures are read.
-    train_set: what probes are fitted on.
+    towers: of the fusion model.
+    readings: how it reads "image" and "text".
+    train_set: what probes are fitted on; None leaves them out.
     test_set: measured.
     settings: what to measure.
-    variables: {"params", "batch_stats"} of the network.
+    variables: {"params", "batch_stats"} of the model.
     rerank: nearest keys of each query that the matching head puts in order; 0 leaves
       that out.
 
@@ -60,23 +64,48 @@ def evaluate_fusion(
     Numbers by name as `paired.evaluate_split` has them, and
     reranked/image_to_text/recall@k and so on.
   """
-  params = variables["params"]
-  split = functools.partial(embed_pairs, network, image, params)
-  test = split(test_set)
-  weights = None
-  if settings.zero_shot and test_set.class_names:
-    embed = functools.partial(_embed_prompts, network, params)
-    weights = paired.embed_prompts(embed, test_set.class_names, settings.prompts)
-  report = paired.evaluate_split(
-    None, test, settings, class_weights=weights, classified="image"
+  if not (rerank and settings.retrieval):
+    return evaluate_towers(towers, readings, train_set, test_set, settings, variables)
+  test, seen = embed_with_tokens(towers, readings, variables, test_set)
+  report = evaluate_towers(
+    towers, readings, train_set, test_set, settings, variables, test=test
   )
-  if settings.fits and test_set.attributes:
-    rows = paired.training_rows(settings, train_set.attributes)
-    only_probes = dataclasses.replace(settings, retrieval=False, geometry=False)
-    report |= paired.evaluate_split(split(take(train_set, rows)), test, only_probes)
-  if rerank and settings.retrieval:
-    report |= _rerank(network, image, params, test_set, test, rerank, settings.ks)
-  return report
+  return report | _rerank(
+    towers.fusion, variables["params"], test_set, test, seen, rerank, settings.ks
+  )
+
+
+def embed_with_tokens(
+  towers: FusionTowers,
+  readings: Mapping[str, Reading],
+  variables: Any,
+  pairs: PairSet,
+) -> tuple[paired.Split, np.ndarray]:
+  """A set embedded as by `embed_split`, and the tokens of its pictures, encoded once.
+
+  Args:
+    towers: of the fusion model.
+    readings: how it reads "image" and "text".
+    variables: {"params"} of the model.
+    pairs: n pictures and their captions.
+
+  Returns:
+    The embedded set, and float32 [n, p, d].
+  """
+  numbers = np.arange(len(pairs.columns["image"]))
+  pixels = pairs.columns["image"].inputs(numbers, 0, 0)["base"]
+  seen = embed_pictures(towers.fusion, readings["image"], variables["params"], pixels)
+
+  def project(variables, tokens):
+    return towers.fusion.bind(variables["params"])("project_image", tokens)
+
+  # The head reads the class token alone.
+  parts = embed_parts(project, variables, seen[:, :1], "image tower")
+  texts = embed_column(
+    towers, readings["text"], variables, "text", pairs.columns["text"]
+  )
+  tables = {"image": paired.TowerTable(parts, numbers), "text": texts}
+  return paired.Split(tables, pairs.attributes), seen
 
 
 def match_scores(
@@ -128,47 +157,17 @@ def embed_pictures(
   return rows.reshape(len(rows), -1, network.model.image.width)
 
 
-def embed_pairs(
-  network: FusionNetwork, image: Reading, params: Any, pairs: PairSet
-) -> paired.Split:
-  """Embeds pictures and captions of a set, each by itself."""
-  images, texts = pairs.columns["image"], pairs.columns["text"]
-  numbers = np.arange(len(images))
-  pixels = images.inputs(numbers, 0, 0)["base"]
-  table: Any = texts
-  return paired.Split(
-    {
-      "image": paired.TowerTable(
-        _parts(network, params, "image", image, pixels), numbers
-      ),
-      "text": paired.TowerTable(
-        _parts(network, params, "text", Reading(), table.tokens), table.example()
-      ),
-    },
-    pairs.attributes,
-  )
-
-
-def _parts(network, params, kind, reading, inputs) -> dict[str, np.ndarray]:
-  """Rows of pictures or texts: features, shared and perhaps specific ones."""
-
-  def make(params, inputs):
-    call = network.bind(params)
-    return call(f"project_{kind}", call(f"encode_{kind}", reading.prepare(inputs)))
-
-  return embed_parts(make, params, inputs, kind)
-
-
-def _embed_prompts(network, params, texts: Sequence[str]) -> np.ndarray:
-  tokens, _ = tokenizer.load().batch(list(texts), network.context)
-  return _parts(network, params, "text", Reading(), tokens)["shared"]
-
-
-def _rerank(network, image, params, pairs, split, most, ks) -> dict[str, float]:
-  """Recall both ways when the matching head orders the nearest keys."""
-  numbers = np.arange(len(pairs.columns["image"]))
-  pixels = pairs.columns["image"].inputs(numbers, 0, 0)["base"]
-  seen = embed_pictures(network, image, params, pixels)
+def _rerank(
+  network: FusionNetwork,
+  params: Any,
+  pairs: PairSet,
+  split: paired.Split,
+  image_tokens: np.ndarray,
+  most: int,
+  ks: Sequence[int],
+) -> dict[str, float]:
+  """Recall both ways when the matching head orders the `most` nearest keys."""
+  texts_of: Any = pairs.columns["text"]
   report: dict[str, float] = {}
   for query, key in (("image", "text"), ("text", "image")):
     a, b = split.towers[query], split.towers[key]
@@ -177,8 +176,9 @@ def _rerank(network, image, params, pairs, split, most, ks) -> dict[str, float]:
     pictures, texts = asked, near.ravel()
     if query == "text":
       pictures, texts = texts, pictures
-    tokens = pairs.columns["text"].tokens
-    scores = match_scores(network, params, seen, tokens, pictures, texts)
+    scores = match_scores(
+      network, params, image_tokens, texts_of.tokens, pictures, texts
+    )
     found = reranking.reranked_recall(
       scores.reshape(near.shape), near, a.example, b.example, ks=ks
     )

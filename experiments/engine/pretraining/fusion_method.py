@@ -57,10 +57,12 @@ class FusionBatch(NamedTuple):
 
   Attributes:
     embedded: of the whole batch.
+    ids: [n] numbers of the pictures in the data set.
     params: of the network, for the layers above what is embedded.
   """
 
   embedded: Embedded
+  ids: jax.Array
   params: Any
 
 
@@ -122,7 +124,7 @@ def build_fusion_method(
 
   return Method(
     embed=embed,
-    compared=lambda params, embedded, batch: FusionBatch(embedded, params),
+    compared=lambda params, embedded, batch: FusionBatch(embedded, batch.ids, params),
     watch=lambda batch: watch_features(batch.embedded.features.shared),
   )
 

@@ -77,7 +77,8 @@ def build_fusion(config: ml_collections.ConfigDict) -> FusionNetwork:
       model.size,
       image=chosen(patch=model.patch),
       text=chosen(context=model.context),
-      specific=config.structures.separation.weight > 0,
+      # Tasks have no structures, and no use for specific heads.
+      specific="structures" in config and config.structures.separation.weight > 0,
       remat=config.remat,
       dtype=build.arithmetic(config.dtype),
       **chosen(width=model.width),

@@ -47,7 +47,8 @@ def build_fusion_objective(
   Args:
     config: `objective` (`contrast`, `matching`, `masking`: weights; `temperature`,
       `learn_temperature`; `queue_size`, 0 for none; `alpha`: weight of the momentum
-      copy's targets) and `structures`.
+      copy's targets; `all_captions`: other captions of a picture, which the queue may
+      hold, are positives too, and no negatives) and `structures`.
     network: the fusion model.
     ramp_steps: steps in which alpha rises from 0.
 
@@ -65,13 +66,15 @@ def build_fusion_objective(
     terms: dict[str, jax.Array] = {}
     metrics = {"scale": jnp.asarray(scale), "alpha": alpha}
     image, text, image_key, text_key = rows = _rows(made.features)
+    ids = batch.ids if knobs.all_captions else None
     if knobs.contrast:
+      how: Any = dict(scale=scale, alpha=alpha, ids=ids)
       terms["contrast"] = momentum_contrast.momentum_nce(
-        image, text, image_key, text_key, state.queues, scale=scale, alpha=alpha
+        image, text, image_key, text_key, state.queues, **how
       )
     if knobs.matching:
       terms["matching"], metrics["match_accuracy"] = _match(
-        network.bind(batch.params), made, rows, scale, match_key
+        network.bind(batch.params), made, rows, ids, scale, match_key
       )
     words = made.words
     if words is not None:
@@ -90,12 +93,12 @@ def build_fusion_objective(
     metrics |= {f"term/{name}": jnp.mean(x) for name, x in terms.items()} | parts
     queues = state.queues
     if queues is not None:
-      queues = momentum_contrast.push_pairs(queues, image_key, text_key)
+      queues = momentum_contrast.push_pairs(queues, image_key, text_key, ids)
     return total, FusionState(state.step + 1, queues), metrics
 
   return Objective(
     params=temperature_params(knobs),
-    init=_init(knobs.queue_size),
+    init=_init(knobs.queue_size, knobs.all_captions),
     loss=loss,
     negatives=lambda n: n - 1 + knobs.queue_size,
     chance=lambda n: None,
@@ -131,10 +134,12 @@ def word_accuracy(logits: jax.Array, targets: jax.Array, where: jax.Array) -> ja
   return distillation.global_mean(right.astype(jnp.float32), where)
 
 
-def _init(queue_size: int) -> Callable[[int, int], FusionState]:
+def _init(queue_size: int, ids: bool) -> Callable[[int, int], FusionState]:
   def init(examples, width):
     del examples
-    queues = momentum_contrast.init_pairs(queue_size, width) if queue_size else None
+    queues = None
+    if queue_size:
+      queues = momentum_contrast.init_pairs(queue_size, width, ids=ids)
     return FusionState(jnp.zeros((), jnp.int32), queues)
 
   return init
@@ -146,13 +151,14 @@ def _rows(features: structures.Features) -> tuple[jax.Array, ...]:
   return tuple(found[k] for found in (features.shared, keys) for k in ("image", "text"))
 
 
-def _match(call: Callable[..., Any], made, rows, scale, key):
+def _match(call: Callable[..., Any], made, rows, ids, scale, key):
   """Matching loss over 3 n pairs, and its accuracy."""
   image, text, image_key, text_key = rows
   for_image, for_text = jax.random.split(key)
   scale = jax.lax.stop_gradient(scale)
-  texts = matching.hard_negatives(for_image, image, text_key, scale=scale)
-  images = matching.hard_negatives(for_text, text, image_key, scale=scale)
+  how: Any = dict(scale=scale, ids=ids)
+  texts = matching.hard_negatives(for_image, image, text_key, **how)
+  images = matching.hard_negatives(for_text, text, image_key, **how)
   take = matching.take_global
   hard_images = take(made.image_tokens, images.number)
   hard_states, hard_masks = take((made.text_states, made.text_mask), texts.number)

@@ -11,7 +11,10 @@ from experiments.engine import data, errors, optimizer
 from experiments.engine.evaluation import paired, paired_settings
 from experiments.engine.pretraining import (
   fusion_evaluation,
+  fusion_start,
   pair_loading,
+  pair_network,
+  tower_evaluation,
   tower_network,
 )
 from experiments.engine.pretraining.fusion_method import Masking, build_fusion_method
@@ -34,15 +37,14 @@ def build_fusion_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
   optimizer.target_momentum(config.target_momentum, 1)  # refuses before data is read
   network = build_fusion(config)
   settings = paired_settings.read_settings(config.evaluate)
-  reads = reading_config(config, network.context)
+  reads = pair_network.reading_config(config)
   for name, tower in reads.towers.items():
     tower_network.check_view(name, tower)
   train_set, test_set = pair_loading.load_pairs(reads)
   paired.check_attributes(settings, train_set.attributes, test_set.attributes)
   sample = {name: column.sample() for name, column in train_set.columns.items()}
-  image = tower_network.build_reading(
-    reads.towers.image, config.data, sample["image"].shape
-  )
+  towers = pair_network.FusionTowers(network)
+  readings = pair_network.build_readings(reads)
   steps = data.epoch_steps(len(train_set.labels), config.batch)
   objective = build_fusion_objective(
     config, network, round(config.objective.ramp_epochs * steps)
@@ -56,14 +58,14 @@ def build_fusion_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
     + "".join(f" + {k}" for k, v in config.structures.items() if v.weight),
     network=network,
     objective=objective,
-    method=build_fusion_method(network, image, hidden),
+    method=build_fusion_method(network, readings["image"], hidden),
     train_set=train_set,
     sample=sample,
     evaluate=beside_untrained(
       functools.partial(
         fusion_evaluation.evaluate_fusion,
-        network,
-        image,
+        towers,
+        readings,
         train_set,
         test_set,
         settings,
@@ -71,35 +73,15 @@ def build_fusion_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
       )
     ),
     untrained=settings.untrained,
-    illustrate=functools.partial(_illustrate, network, image, test_set),
+    start=fusion_start.start_model,
+    illustrate=functools.partial(_illustrate, towers, readings, test_set),
     with_target=True,
     target_constant=True,
   )
 
 
-def reading_config(
-  config: ml_collections.ConfigDict, context: int
-) -> ml_collections.ConfigDict:
-  """The config as `pair_loading` takes it: a picture and a caption of each example.
-
-  Args:
-    config: of configs/fusion.py.
-    context: most tokens of a caption.
-  """
-  made = ml_collections.ConfigDict(
-    {key: config[key] for key in ("data_dir", "seed")} | {"data": config.data.to_dict()}
-  )
-  made.towers = {
-    "image": dict(kind="image", input="", view=config.view),
-    "text": dict(
-      kind="text", input="", view="", encoder=dict(name="text_micro", context=context)
-    ),
-  }
-  return made
-
-
-def _illustrate(network, image, test_set, variables, folder) -> None:
-  split = fusion_evaluation.embed_pairs(network, image, variables["params"], test_set)
+def _illustrate(towers, readings, test_set, variables, folder) -> None:
+  split = tower_evaluation.embed_split(towers, readings, variables, test_set)
   pictures.write_pictures(draw_towers(split, test_set), folder)
 
 

@@ -44,7 +44,7 @@ def image_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
     method=two_view_method(network, recipes, with_target=with_target),
     train_set=train_set,
     sample=np.zeros((2, *shape), np.float32),
-    evaluate=lambda variables, untrained: evaluate_network(
+    evaluate=lambda variables, untrained, _: evaluate_network(
       config, network, variables, labelled, test_set, untrained=untrained
     ),
     untrained=settings.untrained,

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from experiments.engine import importing
 from experiments.engine.objective import Objective
-from experiments.engine.state import Trainable
+from experiments.engine.state import Start, Trainable
 from experiments.engine.step import Method
 
 
@@ -42,14 +43,15 @@ class Task(NamedTuple):
     method: how a batch is embedded.
     train_set: what it is trained on.
     sample: inputs of two examples, of the shape that the network reads.
-    evaluate: variables {"params", "batch_stats"}, and those before training or None ->
-      final numbers by name.
+    evaluate: variables {"params", "batch_stats"}, those before training or None,
+      folder of the run -> final numbers by name; predictions go into the folder.
     untrained: whether `evaluate` wants the variables before training.
     with_target: whether a momentum copy of the network is kept.
     target_constant: whether its decay stays what it is; else it rises to 1 by a cosine.
     frozen: parameters -> tree of booleans, True where training changes nothing; None
       if it changes all.
-    init_part: the tower that `init_from` is for; "" where there are none.
+    start: (params, statistics, what `init_from` names) -> those that training starts
+      from.
     illustrate: variables {"params", "batch_stats"}, folder of the run -> writes
       pictures there for its page (`reporting.pictures`); None for none.
   """
@@ -60,21 +62,22 @@ class Task(NamedTuple):
   method: Method
   train_set: TrainSet
   sample: Any
-  evaluate: Callable[[Any, Any], dict[str, float]]
+  evaluate: Callable[[Any, Any, pathlib.Path], dict[str, float]]
   untrained: bool = False
   with_target: bool = False
   target_constant: bool = False
   frozen: Callable[[Any], Any] | None = None
-  init_part: str = ""
+  start: Start = importing.init_from
   illustrate: Callable[[Any, pathlib.Path], None] | None = None
 
 
 def beside_untrained(
   measure: Callable[[Any], dict[str, float]],
-) -> Callable[[Any, Any], dict[str, float]]:
+) -> Callable[[Any, Any, pathlib.Path], dict[str, float]]:
   """`Task.evaluate` of a measure of variables: those before training as untrained/*."""
 
-  def evaluate(variables, untrained):
+  def evaluate(variables, untrained, folder):
+    del folder
     report = measure(variables)
     if untrained is not None:
       before = measure(untrained)

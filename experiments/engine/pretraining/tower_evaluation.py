@@ -1,4 +1,7 @@
-"""Embeds pair sets by frozen towers, and measures what they made."""
+"""Embeds pair sets by frozen towers, and measures what they made.
+
+The encoders of a fusion model are towers here (`pair_network`).
+"""
 
 import dataclasses
 import functools
@@ -10,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.engine.evaluation import evaluate, paired, paired_settings
+from experiments.engine.pretraining.pair_network import PairNetwork
 from experiments.engine.pretraining.pairs import (
+  Column,
   Images,
   PairSet,
   Texts,
@@ -18,16 +23,18 @@ from experiments.engine.pretraining.pairs import (
 )
 from experiments.engine.pretraining.tower_method import Reading
 from multimodal import tokenizer
-from multimodal.towers import Embeddings, Towers
+from multimodal.towers import Embeddings
 
 
 def evaluate_towers(
-  network: Towers,
+  network: PairNetwork,
   readings: Mapping[str, Reading],
   train_set: PairSet | None,
   test_set: PairSet,
   settings: paired_settings.Settings,
   variables: Any,
+  *,
+  test: paired.Split | None = None,
 ) -> dict[str, float]:
   """Embeds both splits once by every tower and measures them.
 
@@ -38,13 +45,17 @@ def evaluate_towers(
     test_set: measured.
     settings: what to measure.
     variables: {"params", "batch_stats"} of the towers.
+    test: `test_set` where it is embedded already.
+
+  Returns:
+    Numbers by name as `paired.evaluate_split` has them.
   """
   split = functools.partial(embed_split, network, readings, variables)
-  test = split(test_set)
+  test = split(test_set) if test is None else test
   image, text = zero_shot_towers(test_set)
   weights = None
   if settings.zero_shot and test_set.class_names and image and text:
-    context = text_context(network, text)
+    context = test_set.columns[text].sample().shape[1]
     embed = functools.partial(
       embed_texts, network, variables, text, tokenizer.load(), context
     )
@@ -112,23 +123,31 @@ def take(pairs: PairSet, rows: np.ndarray) -> PairSet:
 
 
 def embed_split(
-  network: Towers, readings: Mapping[str, Reading], variables: Any, pairs: PairSet
+  network: PairNetwork, readings: Mapping[str, Reading], variables: Any, pairs: PairSet
 ) -> paired.Split:
   """Embeds what each tower reads of a set."""
-  tables = {}
-  for name, column in pairs.columns.items():
-    if isinstance(column, Texts):
-      inputs, example = column.tokens, column.example()
-    else:
-      rows = np.arange(len(column))
-      inputs, example = column.inputs(rows, 0, 0)["base"], rows
-    parts = embed_inputs(network, readings[name], variables, name, inputs)
-    tables[name] = paired.TowerTable(parts, example)
+  tables = {
+    name: embed_column(network, readings[name], variables, name, column)
+    for name, column in pairs.columns.items()
+  }
   return paired.Split(tables, pairs.attributes)
 
 
+def embed_column(
+  network: PairNetwork, reading: Reading, variables: Any, name: str, column: Column
+) -> paired.TowerTable:
+  """Embeds what the tower `name` reads: of texts all captions of each example."""
+  if isinstance(column, Texts):
+    inputs, example = column.tokens, column.example()
+  else:
+    example = np.arange(len(column))
+    inputs = column.inputs(example, 0, 0)["base"]
+  parts = embed_inputs(network, reading, variables, name, inputs)
+  return paired.TowerTable(parts, example)
+
+
 def embed_texts(
-  network: Towers,
+  network: PairNetwork,
   variables: Any,
   name: str,
   words: tokenizer.Tokenizer,
@@ -149,14 +168,8 @@ def embed_texts(
   return embed_inputs(network, Reading(), variables, name, tokens)["shared"]
 
 
-def text_context(network: Towers, name: str) -> int:
-  """Most tokens that the text tower `name` reads."""
-  encoder: Any = network.towers[name].encoder
-  return encoder.context
-
-
 def embed_inputs(
-  network: Towers, reading: Reading, variables: Any, name: str, inputs: Any
+  network: PairNetwork, reading: Reading, variables: Any, name: str, inputs: Any
 ) -> dict[str, np.ndarray]:
   """Parts of a tower's embeddings of n inputs, float32 on the host.
 

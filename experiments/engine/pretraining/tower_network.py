@@ -88,9 +88,10 @@ def check_view(name: str, tower: ml_collections.ConfigDict) -> None:
 
 def text_context(tower: ml_collections.ConfigDict) -> int:
   """Most tokens of a text that a text tower reads."""
-  knobs = tower.encoder.to_dict()
-  size = knobs.pop("name").removeprefix("text_")
-  return knobs.get("context", text_transformer.SIZES[size]["context"])
+  encoder = tower.encoder
+  if "context" in encoder:
+    return encoder.context
+  return text_transformer.SIZES[encoder.name.removeprefix("text_")]["context"]
 
 
 def build_reading(

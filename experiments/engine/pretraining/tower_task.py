@@ -10,13 +10,14 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.engine import spread
+from experiments.engine import importing, spread
 from experiments.engine.evaluation import paired, paired_settings
 from experiments.engine.pretraining import pair_loading, tower_network, tower_objective
 from experiments.engine.pretraining.task import Task, beside_untrained
 from experiments.engine.pretraining.tower_evaluation import evaluate_towers
 from experiments.engine.pretraining.tower_illustration import illustrate_towers
 from experiments.engine.pretraining.tower_method import Reading, build_method
+from experiments.engine.state import Start
 from experiments.engine.step import Batch
 from multimodal.towers import Towers
 
@@ -56,7 +57,7 @@ def build_tower_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
       )
     ),
     untrained=settings.untrained,
-    init_part=next((k for k, v in config.towers.items() if v.kind == "image"), ""),
+    start=_start(config),
     frozen=lambda params: {
       "network": network.frozen(params["network"]),
       "objective": jax.tree.map(lambda x: False, params["objective"]),
@@ -96,6 +97,18 @@ def _check_inputs(config, network: Towers, method, train_set, sample) -> None:
 
   shapes = jax.eval_shape(features, jax.random.key(0), batch)
   tower_objective.check_inputs(config, shapes)
+
+
+def _start(config) -> Start:
+  """`init_from` names weights of the first image tower."""
+  tower = next((k for k, v in config.towers.items() if v.kind == "image"), "")
+  return functools.partial(_start_tower, tower) if tower else importing.init_from
+
+
+def _start_tower(tower: str, params: Any, stats: Any, path: str) -> tuple[Any, Any]:
+  own, own_stats = importing.init_from(params[tower], stats.get(tower, {}), path)
+  params = {**params, tower: own}
+  return params, {**stats, tower: own_stats} if own_stats else stats
 
 
 def _structures(config) -> str:

@@ -10,23 +10,23 @@ import numpy as np
 from experiments.engine import data, errors, record
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.datasets import captioned
-from experiments.engine.pretraining import pair_loading, tower_network
+from experiments.engine.pretraining import pair_loading, pair_network
+from experiments.engine.pretraining.pair_network import PairNetwork
 from experiments.engine.pretraining.tower_method import Reading
-from multimodal.towers import Towers
 
 
 class TrainedTowers(NamedTuple):
-  """Towers of a run at its latest checkpoint.
+  """Towers of a run, or the encoders of its fusion model, at its latest checkpoint.
 
   Attributes:
-    config: of the run.
-    network: its towers.
+    config: of the run, with its towers as `pair_network.reading_config` has them.
+    network: what embeds by them.
     variables: {"params", "batch_stats"}.
     readings: how each tower reads its column.
   """
 
   config: ml_collections.ConfigDict
-  network: Towers
+  network: PairNetwork
   variables: dict[str, Any]
   readings: Mapping[str, Reading]
 
@@ -71,15 +71,6 @@ def trained_config(folder: str) -> ml_collections.ConfigDict:
   return config
 
 
-def refuse_fusion(config: ml_collections.ConfigDict, folder: str) -> None:
-  """Raises UserError for a run of a fusion model, in commands that cannot read one."""
-  if config.method == "fusion":
-    raise errors.UserError(
-      f"{folder} is a run of a fusion model, which this command cannot read yet; what "
-      "was measured of it is in its summary.json and report.html"
-    )
-
-
 def trained_variables(folder: str) -> tuple[dict[str, Any], int]:
   """The network's {"params", "batch_stats"} at a run's latest checkpoint, and its step.
 
@@ -96,24 +87,26 @@ def trained_variables(folder: str) -> tuple[dict[str, Any], int]:
 
 
 def trained_towers(folder: str) -> TrainedTowers:
-  """The towers of a run.
+  """The towers of a run, or the encoders of its fusion model.
 
   Raises:
-    UserError: the folder holds no run of towers, or no whole checkpoint.
+    UserError: the folder holds a run of neither, or no whole checkpoint.
   """
   config = trained_config(folder)
-  if config.method != "towers":
+  if config.method not in pair_network.METHODS:
     raise errors.UserError(
-      f"{folder} is a run of {config.method}, not of towers; this command needs one of "
-      "python -m experiments.pretrain --config=configs/towers.py"
+      f"{folder} is a run of {config.method}, neither of towers nor of a fusion model; "
+      "this command needs one of python -m experiments.pretrain "
+      "--config=configs/towers.py, or configs/fusion.py"
     )
   variables, _ = trained_variables(folder)
-  size = config.data.image_size
-  readings = {
-    name: tower_network.build_reading(tower, config.data, (size, size, 3))
-    for name, tower in config.towers.items()
-  }
-  return TrainedTowers(config, tower_network.build_towers(config), variables, readings)
+  config = pair_network.reading_config(config)
+  return TrainedTowers(
+    config,
+    pair_network.build_pair_network(config),
+    variables,
+    pair_network.build_readings(config),
+  )
 
 
 def labelled_images(

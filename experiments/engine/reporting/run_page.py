@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from experiments.engine import record
-from experiments.engine.reporting import curves, pictures, report, tower_page
+from experiments.engine.reporting import curves, pictures, report, task_page, tower_page
 
 _EXPLAINED = {
   "train/loss": "training loss (nats)",
@@ -28,8 +28,12 @@ def write_run_page(workdir: str) -> pathlib.Path:
   about = record.read_json(folder / "run.json")
   final = record.read_json(folder / "summary.json")
   lines = record.read_metrics(folder / "metrics.jsonl")
-  pairs = about["config"]["method"] in ("towers", "fusion")
-  write = _tower_parts if pairs else _image_parts
+  method = about["config"]["method"]
+  write = _image_parts
+  if method in ("towers", "fusion"):
+    write = _tower_parts
+  elif method in task_page.METHODS:
+    write = _task_parts
   page = write(folder, about["config"], final, lines)
   page.heading("How it was made")
   page.environment(about)
@@ -63,6 +67,22 @@ def _tower_parts(folder, config, final, lines) -> report.Report:
   page.heading("Final numbers")
   for table in tower_page.tower_tables(final):
     page.table(*table)
+  return page
+
+
+def _task_parts(folder, config, final, lines) -> report.Report:
+  page = report.Report(task_page.task_title(config))
+  panels = task_page.task_panels(lines, final.get("train/chance"))
+  figure = curves.figure(panels, columns=2)
+  curves.save(figure, folder / "loss")
+  page.heading("Final numbers")
+  for table in task_page.task_tables(final):
+    page.table(*table)
+  if pictures.read_pictures(folder):
+    page.heading("Examples of the test split")
+    _add_pictures(page, folder)
+  page.heading("Training")
+  page.figure(figure, "Over the steps of training.", curves.figure(panels, columns=1))
   return page
 
 

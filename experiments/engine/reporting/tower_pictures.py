@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.engine import errors
+from experiments.engine.reporting.sheet import (
+  INK,
+  MUTED,
+  TICK,
+  new_figure,
+  put_picture,
+  put_text,
+  shorten,
+)
 
 MOST_GROUPS = 8  # colours and markers that are told apart
 _MARKERS = "os^DvPX*"
@@ -25,8 +33,6 @@ _HUES = {
   "purple": "#6F3D96",
   "pink": "#CC79A7",
 }
-_INK, _MUTED = "#222222", "#666666"
-_TICK = "✓"
 
 
 class Ranking(NamedTuple):
@@ -134,23 +140,23 @@ def captions_found(
     texts: [m] all captions.
   """
   step, wide = 1.22, 9.6
-  fig = _figure(wide, step * len(images))
+  fig = new_figure(wide, step * len(images))
   for i, (pixels, found) in enumerate(zip(images, rankings, strict=True)):
     top = step * (len(images) - i) - 0.08
-    _picture(fig, (0.08, top - 1.0, 1.0), pixels)
+    put_picture(fig, (0.08, top - 1.0, 1.0), pixels)
     lines = [
-      (_TICK if right else "", f"{cosine:.2f}", texts[key], right)
+      (TICK if right else "", f"{cosine:.2f}", texts[key], right)
       for key, cosine, right in zip(found.keys, found.cosines, found.right, strict=True)
     ]
     for j, (tick, cosine, text, right) in enumerate(lines):
       style = {"fontweight": "bold" if right else "normal"}
       for left, words in ((1.22, tick), (1.42, cosine), (1.86, text)):
-        _write(fig, (left, top - 0.09 - 0.172 * j), _short(words, 100), **style)
+        put_text(fig, (left, top - 0.09 - 0.172 * j), shorten(words, 100), **style)
     if not found.right.any():
       said = f"its nearest own caption has rank {found.rank:,} of {len(texts):,}: "
       said += texts[found.nearest_right]
       place = (1.22, top - 0.09 - 0.172 * len(lines))
-      _write(fig, place, _short(said, 112), color=_MUTED, fontstyle="italic")
+      put_text(fig, place, shorten(said, 112), color=MUTED, fontstyle="italic")
   return fig
 
 
@@ -165,20 +171,20 @@ def images_found(
     images: uint8 [m, h, w, c] all pictures, c 1 or 3.
   """
   step, side, first = 1.32, 1.0, 2.75
-  fig = _figure(first + 6 * (side + 0.12) + 0.2, step * len(texts))
+  fig = new_figure(first + 6 * (side + 0.12) + 0.2, step * len(texts))
   for i, (text, found) in enumerate(zip(texts, rankings, strict=True)):
     top = step * (len(texts) - i) - 0.08
-    quoted = textwrap.wrap(f"“{_short(text, 200)}”", 36)
-    _write(fig, (0.08, top), "\n".join(quoted), va="top", linespacing=1.35)
+    quoted = textwrap.wrap(f"“{shorten(text, 200)}”", 36)
+    put_text(fig, (0.08, top), "\n".join(quoted), va="top", linespacing=1.35)
     shown = list(zip(found.keys, found.cosines, found.right, strict=True))
     for j, (key, cosine, right) in enumerate(shown):
       place = (first + j * (side + 0.12), top - side, side)
-      said = f"{_TICK} {cosine:.2f}" if right else f"{cosine:.2f}"
-      _picture(fig, place, images[key], framed=right, below=said)
+      said = f"{TICK} {cosine:.2f}" if right else f"{cosine:.2f}"
+      put_picture(fig, place, images[key], framed=right, below=said)
     if not found.right.any():
       place = (first + 5 * (side + 0.12) + 0.15, top - side, side)
       said = f"own: rank {found.rank:,}"
-      _picture(fig, place, images[found.nearest_right], below=said)
+      put_picture(fig, place, images[found.nearest_right], below=said)
   return fig
 
 
@@ -196,7 +202,7 @@ def embedding_map(
     labels: [n] integers below len(names), told apart by colour and marker; or None.
     names: of the labels, at most MOST_GROUPS.
   """
-  fig = _figure(4.7 * len(points), 4.3 + (0.3 if labels is not None else 0), "tight")
+  fig = new_figure(4.7 * len(points), 4.3 + (0.3 if labels is not None else 0), "tight")
   from experiments.engine.reporting import drawing
 
   panels = fig.subplots(1, len(points), squeeze=False)[0]
@@ -212,8 +218,8 @@ def embedding_map(
       size = 34 if _MARKERS[i] == "*" else 18
       kind = {"s": size, "color": colours[i], "marker": _MARKERS[i], "alpha": 0.75}
       ax.scatter(*places[group].T, linewidths=0, **kind)
-    ax.set_title(tower, loc="left", fontsize=10, color=_INK)
-    ax.set_xlabel(f"first axis ({plane.shares[0]:.0%})", fontsize=9, color=_INK)
+    ax.set_title(tower, loc="left", fontsize=10, color=INK)
+    ax.set_xlabel(f"first axis ({plane.shares[0]:.0%})", fontsize=9, color=INK)
     ax.set_xlim(middle[0] - half, middle[0] + half)
     ax.set_ylim(middle[1] - half, middle[1] + half)
     ax.set_aspect("equal")
@@ -221,7 +227,7 @@ def embedding_map(
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8, length=3)
-  panels[0].set_ylabel(f"second axis ({plane.shares[1]:.0%})", fontsize=9, color=_INK)
+  panels[0].set_ylabel(f"second axis ({plane.shares[1]:.0%})", fontsize=9, color=INK)
   if labels is not None:
     kind = {"frameon": False, "fontsize": 9, "handletextpad": 0.1, "markerscale": 1.5}
     shown = panels[0].collections
@@ -244,21 +250,21 @@ def similarity_matrix(
     groups: [n] words by which the examples are sorted; a run of equal ones is one
       group, parted from the next by a line. Empty for none.
   """
-  fig = _figure(7.4, 5.6, "tight")
+  fig = new_figure(7.4, 5.6, "tight")
   ax = fig.subplots()
   low, high = color_scale(cosines)
   shown = ax.imshow(cosines, cmap="cividis", vmin=low, vmax=high, aspect="equal")
   bar = fig.colorbar(shown, ax=ax, shrink=0.9)
-  bar.set_label("cosine", fontsize=9, color=_INK)
+  bar.set_label("cosine", fontsize=9, color=INK)
   bar.ax.tick_params(labelsize=8)
-  ax.set_xlabel(columns, fontsize=9, color=_INK)
-  ax.set_ylabel(rows, fontsize=9, color=_INK)
+  ax.set_xlabel(columns, fontsize=9, color=INK)
+  ax.set_ylabel(rows, fontsize=9, color=INK)
   ax.tick_params(labelsize=8, length=2)
   if groups:
     starts = [i for i in range(len(groups)) if i == 0 or groups[i] != groups[i - 1]]
     ends = [*starts[1:], len(groups)]
     middles = [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)]
-    ax.set_yticks(middles, [_short(groups[i], 24) for i in starts], fontsize=7)
+    ax.set_yticks(middles, [shorten(groups[i], 24) for i in starts], fontsize=7)
     ax.set_xticks([])
     for start in starts[1:]:
       ax.axhline(start - 0.5, color="white", linewidth=0.5)
@@ -270,50 +276,3 @@ def color_scale(cosines: np.ndarray) -> tuple[float, float]:
   """Ends of the scale of a matrix: its range, widened to tenths."""
   low, high = np.floor(cosines.min() * 10) / 10, np.ceil(cosines.max() * 10) / 10
   return float(low), float(max(high, low + 0.1))
-
-
-def _short(text: str, most: int) -> str:
-  """Text on one line, cut at a word after `most` characters."""
-  return textwrap.shorten(text, most, placeholder=" …")
-
-
-def _figure(width: float, height: float, layout: str = "") -> Any:
-  """An empty figure of so many inches; "tight" is laid out by matplotlib."""
-  try:
-    from matplotlib import figure, layout_engine
-  except ImportError as error:
-    raise errors.UserError(
-      "pictures of the towers need matplotlib, which is not installed; run "
-      "`pip install -r requirements.txt`"
-    ) from error
-  engine = layout_engine.ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-  return figure.Figure(figsize=(width, height), layout=engine if layout else None)
-
-
-def _picture(
-  fig: Any,
-  place: tuple[float, float, float],
-  pixels: np.ndarray,
-  framed: bool = False,
-  below: str = "",
-) -> None:
-  """Puts a picture at (left, bottom, side), in inches."""
-  left, bottom, side = place
-  width, height = fig.get_size_inches()
-  ax = fig.add_axes((left / width, bottom / height, side / width, side / height))
-  if pixels.shape[-1] == 1:
-    pixels = np.repeat(pixels, 3, axis=-1)
-  ax.imshow(pixels, interpolation="nearest")
-  ax.set_xticks([])
-  ax.set_yticks([])
-  ax.spines[:].set(linewidth=4 if framed else 0.5, color=_INK if framed else "#999999")
-  if below:
-    style = {"fontsize": 8, "color": _INK, "fontweight": "bold" if framed else "normal"}
-    ax.set_xlabel(below, labelpad=4, **style)
-
-
-def _write(fig: Any, place: tuple[float, float], text: str, **style: Any) -> None:
-  """Writes text at (left, middle) in inches; a dollar sign is a dollar sign."""
-  width, height = fig.get_size_inches()
-  style = {"fontsize": 8.5, "color": _INK, "va": "center", "parse_math": False} | style
-  fig.text(place[0] / width, place[1] / height, text, **style)

@@ -1,0 +1,140 @@
+"""Fine-tuning of a fusion model on tasks of vision and language.
+
+  python -m experiments.finetune --config=configs/finetune.py:vqa --init_from=RUN
+
+RUN is the folder of `experiments.pretrain --config=configs/fusion.py`; its model is
+taken. With `--config.model.size=micro` and no RUN the task is learnt from scratch.
+
+| preset          | task                                               | metric      |
+|-----------------|----------------------------------------------------|-------------|
+| smoke           | vqa on few questions, from scratch                 | accuracy    |
+| vqa (default)   | questions about one large object, answered in words| VQA's       |
+| easy_vqa        | questions about drawings, from local files         | VQA's       |
+| vqa_rad         | questions about radiological pictures, the same    | VQA's       |
+| assignment      | which of two pictures is a caption about, or none  | accuracy    |
+| statements      | statements about two pictures: true or false       | NLVR's      |
+| nlvr_assignment | as assignment, of three pictures, before nlvr_v1   | accuracy    |
+| nlvr_v1         | human sentences about drawings, from local files   | NLVR's      |
+| entailment      | what a partly covered picture says of a sentence   | SNLI-VE's   |
+| coco_entailment | sentences about photographs, from local files      | NLVR's      |
+| retrieval       | captions and pictures, reranked by matching        | recall@k    |
+
+Overrides of every preset but retrieval and the assignments:
+
+  --config.sees=text     the baseline that sees no picture; image: the one without text
+"""
+
+import ml_collections
+
+from configs import fusion
+
+
+def get_config(preset: str = "vqa") -> ml_collections.ConfigDict:
+  """Config of a preset; unknown presets are refused."""
+  presets = {
+    "smoke": _smoke,
+    "vqa": _vqa,
+    "easy_vqa": _easy_vqa,
+    "vqa_rad": _vqa_rad,
+    "assignment": _assignment,
+    "statements": _statements,
+    "nlvr_assignment": _nlvr_assignment,
+    "nlvr_v1": _nlvr_v1,
+    "entailment": _entailment,
+    "coco_entailment": _coco_entailment,
+    "retrieval": _retrieval,
+  }
+  if preset not in presets:
+    raise ValueError(f"unknown preset '{preset}'; known: {', '.join(presets)}")
+  return presets[preset]()
+
+
+def _base(method, name, **data):
+  """What all tasks share; a fusion model's own knobs are left out but for `model`."""
+  c = fusion.get_config("quick")
+  for key in ("view", "target_momentum", "objective", "structures", "rerank"):
+    del c[key]
+  del c["evaluate"]
+  c.method = method
+  c.epochs = 8
+  c.model.update(size="", context=0)  # of the run that it starts from
+  c.sees = "both"
+  c.optimizer.learning_rate = 1e-3
+  c.data.update(train_limit=10000, test_limit=2000)
+  c.data.update(name=name, **data)
+  return c
+
+
+def _answering(name, **data):
+  c = _base("answering", name, **data)
+  # context: most tokens of an answer, its ends counted. listed: answers to choose from,
+  # the commonest; 0 for all. most: those scored as a whole, by their first token.
+  c.answers = ml_collections.ConfigDict(dict(context=6, listed=0, most=128))
+  return c
+
+
+def _vqa():
+  return _answering("scenes_questions_easy")
+
+
+def _smoke():
+  c = _vqa()
+  c.update(epochs=2, batch=32, log_every=2)
+  c.model.size = "micro"
+  c.data.update(train_limit=256, test_limit=128)
+  return c
+
+
+def _easy_vqa():
+  return _answering("easy_vqa", image_size=64, test_limit=0)
+
+
+def _vqa_rad():
+  c = _answering("vqa_rad", image_size=64, train_limit=0, test_limit=0)
+  c.epochs = 20
+  c.answers.update(context=12, listed=500)
+  return c
+
+
+def _assignment():
+  c = _base("assigning", "scenes_text_easy")
+  del c.sees
+  c.pictures = 2
+  c.data.test_limit = 1000
+  return c
+
+
+def _nlvr_assignment():
+  c = _assignment()
+  c.pictures = 3
+  return c
+
+
+def _statements():
+  return _base("judging", "scenes_statements_easy")
+
+
+def _nlvr_v1():
+  c = _base("judging", "nlvr_v1", train_limit=0, test_limit=0)
+  c.epochs = 40
+  return c
+
+
+def _entailment():
+  return _base("judging", "scenes_entailment", image_size=64)
+
+
+def _coco_entailment():
+  c = _base("judging", "coco_entailment", image_size=64, train_limit=0, test_limit=0)
+  c.epochs = 20
+  return c
+
+
+def _retrieval():
+  c = fusion.get_config("quick")
+  c.epochs = 4
+  c.model.update(size="", context=0)
+  c.objective.update(masking=0.0, all_captions=True)
+  c.optimizer.learning_rate = 1e-3
+  c.evaluate.update(zero_shot=False, probe=False, few_shot=False, attributes=())
+  return c
