@@ -289,3 +289,33 @@ def test_a_sweep_is_where_the_run_of_the_arm_and_seed_is_found(pretrained, tmp_p
   c.arm = "c"
   with pytest.raises(errors.UserError, match=r"none of the 3 runs .* arm 'c'"):
     finetune.run(c, str(tmp_path / "run"))
+
+
+def test_each_drawing_of_an_example_is_judged_and_one_an_epoch_is_learnt(tmp_path):
+  """Drawings like those of NLVR: three boxes, whose order differs."""
+  boxes = np.zeros((4, SIZE, 4 * SIZE, 3), np.uint8)
+  for drawing, box in enumerate((0.0, 1.5, 3.0, 0.0)):
+    left = round(box * SIZE)
+    boxes[drawing, :, left : left + SIZE] = 200 + drawing
+  _, test = asked.load_asked(config("vqa"), 24)
+  questions = test.questions.take(np.arange(2)).__class__(
+    **{
+      **test.questions.take(np.arange(2)).__dict__,
+      "images": boxes,
+      "image_index": np.array([[0, 1, 2], [3, 2, 1]], np.int32),
+    }
+  )
+  made = asked.Asked(questions, test.tokens[:2], ((0.0, 1.0), (1.5, 2.5), (3.0, 4.0)))
+  assert made.drawings == 3
+  every = judging.Drawn(made)
+  assert len(every) == 6
+  found = every[np.arange(6)]
+  assert found.shape == (6, 3, SIZE, SIZE, 3)
+  # By drawing, then by example: which box is filled, and with what.
+  filled = found.reshape(6, 3, -1).max(-1)
+  expected = np.zeros((6, 3), int)
+  for i, number in enumerate((0, 3, 1, 2, 2, 1)):
+    expected[i, (0, 1, 2, 0)[number]] = 200 + number
+  np.testing.assert_array_equal(filled, expected)
+  seen = {made.inputs(np.array([0]), epoch, 0)["image"].max() for epoch in range(40)}
+  assert seen == {200, 201, 202}

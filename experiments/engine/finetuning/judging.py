@@ -146,28 +146,29 @@ def judge(call: Any, image: Reading, sees: str, inputs: dict[str, Any]) -> jax.A
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Drawn:
-  """Pictures of examples in one drawing, fetched when they are asked for."""
+  """Pictures of all examples in all drawings, fetched when they are asked for.
+
+  The first drawings of all examples come first, then all second ones, and so on.
+  """
 
   asked: Asked
-  drawing: int = 0
 
   def __len__(self) -> int:
-    return len(self.asked.tokens)
+    return len(self.asked.tokens) * self.asked.drawings
 
-  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-    return self.asked.pictures(rows, np.full(len(rows), self.drawing))
+  def __getitem__(self, places: np.ndarray) -> np.ndarray:
+    drawing, rows = np.divmod(places, len(self.asked.tokens))
+    return self.asked.pictures(rows, drawing)
 
 
 def judge_all(
   network: TaskNetwork, image: Reading, sees: str, params: Any, test: Asked
 ) -> np.ndarray:
   """Numbers of the likeliest answers to all drawings of all examples, [n, drawings]."""
+  rows = {"image": Drawn(test), "text": np.tile(test.tokens, (test.drawings, 1))}
   apply = lambda call, rows: judge(call, image, sees, rows)
-  found = []
-  for drawing in range(test.drawings):
-    rows = {"image": Drawn(test, drawing), "text": test.tokens}
-    found.append(predict(network, params, rows, apply, "example").argmax(-1))
-  return np.stack(found, axis=1)
+  found = predict(network, params, rows, apply, "example").argmax(-1)
+  return found.reshape(test.drawings, -1).T
 
 
 def _evaluate(network, image, sees, test: Asked, variables, before, folder):

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import ml_collections
 
@@ -70,7 +69,7 @@ def build_model(config: ml_collections.ConfigDict) -> Fusion:
 
 
 def predict(
-  network: nn.Module | Any,
+  network: TaskNetwork,
   params: Any,
   rows: Any,
   apply: Callable[[Any, Any], jax.Array],
@@ -79,7 +78,7 @@ def predict(
   """What a network says of many examples, float32 [n, d].
 
   Args:
-    network: gives `bind`.
+    network: of the task.
     params: its parameters.
     rows: a tree of arrays [n, ...], or of what is fetched when it is asked for.
     apply: (bound network, rows of a batch) -> [b, d].
