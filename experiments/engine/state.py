@@ -60,7 +60,9 @@ def init_variables(
     sample: inputs of a few examples.
     start: (parameters, statistics) -> those to start from; None for those drawn.
   """
-  variables = network.init(key, sample, train=False)
+  # As one program: drawing leaf by leaf compiles one for each shape.
+  draw = jax.jit(lambda key, sample: network.init(key, sample, train=False))
+  variables = draw(key, sample)
   params, stats = variables["params"], variables.get("batch_stats", {})
   if start is not None:
     params, stats = start(params, stats)

@@ -140,6 +140,7 @@ def _config(**changes):
   return config
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_run_in_parts_warns_of_batch_norm_and_trains(tmp_path, capsys):
   run = _config(accum_steps=2, **{"mesh.block_size": 8, "mesh.negatives": "ring"})
   pretrain.run(run, str(tmp_path))

@@ -93,6 +93,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.usefixtures("pageless", "one_device")
 def test_the_set_itself_works(folder, tmp_path):
   final = pretrain.run(config_of(folder), str(tmp_path / "run"))
   assert final["train/step"] == 2

@@ -68,6 +68,7 @@ def test_a_value_that_cannot_work_is_refused(changes, words, tmp_path):
   assert not list(workdir.rglob("checkpoints/[0-9]*"))
 
 
+@pytest.mark.usefixtures("pageless", "one_device")
 def test_no_epochs_probe_the_network_as_it_is(tmp_path):
   final = pretrain.run(small_config(epochs=0), str(tmp_path))
   assert 0 <= final["probe/top1"] <= 1

@@ -50,7 +50,11 @@ def test_equal_embeddings_are_found_and_collapsed_ones_are_at_chance():
 
 
 def test_probes_find_what_is_there_in_the_part_that_has_it():
-  found = paired.evaluate_split(split_of(0, noise=0.2), split_of(1), SETTINGS)
+  parts = ("shared", "specific", "both")
+  settings = dataclasses.replace(
+    SETTINGS, shots=(5,), parts=parts, retrieval=False, geometry=False
+  )
+  found = paired.evaluate_split(split_of(0, noise=0.2), split_of(1), settings)
   assert found["probe/image/class/specific"] > 0.95
   assert found["probe/image/class/both"] > 0.95
   assert found["fewshot_5/image/class/specific"] > 0.9

@@ -46,6 +46,7 @@ def test_a_run_leaves_records_report_and_a_probe(finished_run):
   assert "simclr with augmented on scenes" in page and "linear probe" in page
 
 
+@pytest.mark.usefixtures("pageless")
 def test_the_untrained_accuracy_is_that_of_the_state_before_the_first_step(
   finished_run, tmp_path, monkeypatch
 ):
@@ -80,6 +81,7 @@ def test_a_complete_run_is_not_run_again_but_gets_its_page(finished_run, capsys)
   assert page.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.usefixtures("pageless")
 def test_the_same_config_gives_the_same_numbers(finished_run, tmp_path):
   config, workdir, final = finished_run
   again = pretrain.run(config, str(tmp_path))
@@ -87,6 +89,7 @@ def test_the_same_config_gives_the_same_numbers(finished_run, tmp_path):
   assert again["probe/top1"] == final["probe/top1"]
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_stopped_run_resumes_to_the_same_numbers(finished_run, tmp_path, monkeypatch):
   config, workdir, final = finished_run
   original = loop.draw
@@ -114,6 +117,7 @@ def test_the_probe_command_gives_the_numbers_of_the_run(finished_run, tmp_path):
   assert probed["probe/top1"] == final["probe/top1"]
 
 
+@pytest.mark.usefixtures("pageless", "one_device")
 def test_moco_v3_moves_its_target_and_trains(tmp_path):
   config = small_config(method="moco_v3", epochs=1)
   final = pretrain.run(config, str(tmp_path))
@@ -121,6 +125,7 @@ def test_moco_v3_moves_its_target_and_trains(tmp_path):
   assert "probe/untrained_top1" not in final  # it was not asked for
 
 
+@pytest.mark.usefixtures("pageless")
 def test_one_device_and_eight_give_the_same_curve(tmp_path, monkeypatch):
   config = small_config(**{"objective.name": "augmented", "epochs": 1})
   pretrain.run(config, str(tmp_path / "eight"))
@@ -152,6 +157,7 @@ def test_what_cannot_work_is_refused_in_one_sentence(changes, words, tmp_path):
     pretrain.run(config, str(tmp_path))
 
 
+@pytest.mark.usefixtures("one_device")
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
   config = small_config(**{"optimizer.name": "sgd", "optimizer.learning_rate": 1e30})
   with pytest.raises(errors.UserError, match=r"at step \d+ .*learning_rate"):

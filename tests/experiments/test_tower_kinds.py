@@ -1,6 +1,5 @@
 """Towers of any kind: two languages, two pictures, three modalities, vectors."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -19,6 +18,8 @@ from experiments.engine.pretraining import (
 )
 from multimodal import scenes
 from tests.experiments.test_trust import lines
+
+pytestmark = pytest.mark.usefixtures("pageless")
 
 PRESETS = ("two_languages", "two_pictures", "three", "vectors")
 _ENCODERS = {
@@ -43,11 +44,9 @@ def config(preset, **changes):
   return c
 
 
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_run_trains_every_tower_and_measures_each_pair(preset, tmp_path, monkeypatch):
-  # Most of the time would go into compiling for eight devices, and into pictures.
-  one = jax.devices()[:1]
-  monkeypatch.setattr(jax, "devices", lambda *args: one)
   monkeypatch.setattr(tower_task, "illustrate_towers", lambda *args: None)
   three, probed = preset == "three", preset in ("two_pictures", "vectors")
   c = config(preset, **{"objective.terms": "two" if three else "four"})

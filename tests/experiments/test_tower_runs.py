@@ -26,6 +26,8 @@ from multimodal import structures, terms
 from tests.experiments.test_pretrain import small_config
 from tests.experiments.test_trust import at_step, lines
 
+pytestmark = pytest.mark.usefixtures("pageless")
+
 SEPARATION = {"objective.terms": "four", "structures.separation.weight": 1.0}
 ALL = SEPARATION | {
   "structures.bridge.weight": 1.0,
@@ -117,8 +119,11 @@ def test_eight_devices_give_the_numbers_of_one(whole, tmp_path, monkeypatch):
     {"towers.image.frozen": "encoder"},
   ],
 )
-def test_every_kind_of_run_moves_what_is_to_learn(changes):
+def test_every_kind_of_run_moves_what_is_to_learn(changes, monkeypatch):
   c = config(**changes)
+  if "mesh.negatives" not in changes:  # compiling for eight devices takes longer
+    one = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *args: one)
   task = task_run.build_task(c, mesh.data_mesh())
   before = session.initial_variables(c, task)
   state, compiled, key, plan = session.begin(c, task)
@@ -197,6 +202,7 @@ def test_captions_are_drawn_by_epoch_and_example_and_reworded_for_views():
   assert all(column.tokenizer.decode(first["base"][i]) in own[i] for i in rows)
 
 
+@pytest.mark.usefixtures("one_device")
 def test_long_captions_are_cut_and_counted(tmp_path, capsys):
   c = config(**{"towers.text.encoder.context": 8, "dry_run": True})
   pretrain.run(c, str(tmp_path / "run"))
@@ -205,6 +211,7 @@ def test_long_captions_are_cut_and_counted(tmp_path, capsys):
   )
 
 
+@pytest.mark.usefixtures("one_device")
 def test_views_are_not_made_where_nothing_reads_them(tmp_path, monkeypatch):
   seen = []
   original = loop.draw
@@ -302,6 +309,7 @@ def test_zero_shot_takes_any_labelled_image_set(whole, tmp_path):
   assert found["classes"] == 10 and 0 <= found["zero_shot/top1"] <= 1
 
 
+@pytest.mark.usefixtures("one_device")
 def test_an_image_tower_starts_from_an_exported_encoder(tmp_path):
   """And stays so where it is frozen, while the text tower learns (Zhai et al. 2022)."""
   network = build.build_network(small_config())

@@ -14,6 +14,8 @@ from experiments.engine import errors, loop, record
 from experiments.engine.pretraining import view_pairs
 from tests.experiments.test_pretrain import losses, small_config
 
+pytestmark = pytest.mark.usefixtures("pageless")
+
 
 def config(**changes):
   everything = {

@@ -77,7 +77,7 @@ def _gradient(towers, variables):
     made, _ = towers.forward({**variables, "params": params}, inputs())
     return sum(jnp.sum(x.shared[:, 0]) for x in made.values())
 
-  return jax.grad(loss)(variables["params"])
+  return jax.jit(jax.grad(loss))(variables["params"])
 
 
 @pytest.mark.parametrize("frozen, still", [("encoder", 1), ("tower", 2)])
