@@ -100,9 +100,11 @@ def _column(name: str, config, found: captioned.Captioned) -> Column:
     attributes=own,
   )
   if texts.cut:
+    towers = config.get("method", "towers") == "towers"
+    key = f"towers.{name}.encoder.context" if towers else "model.context"
     print(
       f"note: {texts.cut:,} of {len(texts.tokens):,} captions of {found.name} are "
-      f"longer than {context} tokens and were cut (towers.{name}.encoder.context)",
+      f"longer than {context} tokens and were cut ({key})",
       file=sys.stderr,
     )
   return texts
