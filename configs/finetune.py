@@ -5,19 +5,21 @@
 RUN is the folder of `experiments.pretrain --config=configs/fusion.py`; its model is
 taken. With `--config.model.size=micro` and no RUN the task is learnt from scratch.
 
-| preset          | task                                               | metric      |
-|-----------------|----------------------------------------------------|-------------|
-| smoke           | vqa on few questions, from scratch                 | accuracy    |
-| vqa (default)   | questions about one large object, answered in words| VQA's       |
-| easy_vqa        | questions about drawings, from local files         | VQA's       |
-| vqa_rad         | questions about radiological pictures, the same    | VQA's       |
-| assignment      | which of two pictures is a caption about, or none  | accuracy    |
-| statements      | statements about two pictures: true or false       | NLVR's      |
-| nlvr_assignment | as assignment, of three pictures, before nlvr_v1   | accuracy    |
-| nlvr_v1         | human sentences about drawings, from local files   | NLVR's      |
-| entailment      | what a partly covered picture says of a sentence   | SNLI-VE's   |
-| coco_entailment | sentences about photographs, from local files      | NLVR's      |
-| retrieval       | captions and pictures, reranked by matching        | recall@k    |
+| preset          | task                                              | metric    | time    |
+|-----------------|---------------------------------------------------|-----------|---------|
+| smoke           | vqa on few questions, from scratch                | VQA's     | 1 min   |
+| vqa (default)   | questions about one large object, said in words   | VQA's     | 10 min  |
+| easy_vqa        | questions about drawings, from local files        | VQA's     | not run |
+| vqa_rad         | questions about radiological pictures, the same   | VQA's     | not run |
+| assignment      | which of two pictures a caption is about, or none | accuracy  | not run |
+| statements      | statements about two pictures: true or false      | NLVR's    | not run |
+| nlvr_assignment | as assignment, of three pictures, before nlvr_v1  | accuracy  | not run |
+| nlvr_v1         | human sentences about drawings, from local files  | NLVR's    | not run |
+| entailment      | what a partly covered picture says of a sentence  | SNLI-VE's | not run |
+| coco_entailment | sentences about photographs, from local files     | NLVR's    | not run |
+| retrieval       | captions and pictures, reranked by matching       | recall@k  | not run |
+
+Two CPU cores; "not run" means not to its end.
 
 Overrides of every preset but retrieval and the assignments:
 

@@ -72,6 +72,15 @@ def scenes() -> list[dict]:
   )
 
 
+def icons() -> list[dict]:
+  """The arms on icons with people's words, each at its best setting, on five seeds."""
+  return _seeds(
+    _arm("CLIP", 3e-3),
+    _arm("CLIP, twice as long", 3e-3) | {"epochs": 16},
+    _arm("four", 6e-3),
+  )
+
+
 def _seeds(*arms: dict) -> list[dict]:
   # Seeds outermost: a sweep that is stopped has as many of each arm.
   return [arm | {"seed": seed} for seed in range(100, 105) for arm in arms]
