@@ -2,10 +2,9 @@
 
 import pathlib
 
-import numpy as np
-
 from experiments.engine import record
 from experiments.engine.reporting import curves, pictures, report, task_page, tower_page
+from experiments.engine.reporting.logged import logged_panel
 
 _EXPLAINED = {
   "train/loss": "training loss (nats)",
@@ -99,22 +98,8 @@ def final_table(final: dict) -> tuple[list[str], list[list]]:
 
 def run_figure(lines: list[dict], chance: float | None):
   """Figure of the loss beside its chance level, alignment and uniformity."""
-  panels = []
-  for name, title in (
-    ("loss", "Loss"),
-    ("alignment", "Alignment"),
-    ("uniformity", "Uniformity"),
-  ):
-    kept = [line for line in lines if line.get(name) is not None]
-    steps = np.array([line["step"] for line in kept])
-    values = np.array([[line[name] for line in kept]])
-    panels.append(
-      curves.Panel(
-        title=title,
-        series=[curves.Series("this run", steps, values)],
-        xlabel="step",
-        ylabel=title.lower(),
-        lines={"chance": chance} if name == "loss" and chance is not None else {},
-      )
-    )
+  panels = [
+    logged_panel(lines, name, name.capitalize(), name, chance)
+    for name in ("loss", "alignment", "uniformity")
+  ]
   return curves.figure(panels, columns=3)

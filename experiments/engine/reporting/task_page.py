@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments.engine.reporting import curves
+from experiments.engine.reporting.logged import logged_panel
 
 _TASKS = {
   "answering": "Answers in words",
@@ -35,23 +34,11 @@ def task_title(config: Mapping[str, Any]) -> str:
 
 def task_panels(lines: Sequence[dict], chance: float | None) -> list[curves.Panel]:
   """Curves of what a run wrote over its steps."""
-  panels = []
-  for name, title in _PANELS:
-    kept = [line for line in lines if line.get(name) is not None]
-    if not kept:
-      continue
-    steps = np.array([line["step"] for line in kept])
-    values = np.array([[line[name] for line in kept]])
-    panels.append(
-      curves.Panel(
-        title=title,
-        series=[curves.Series("this run", steps, values)],
-        xlabel="step",
-        ylabel=title.lower(),
-        lines={"chance": chance} if name == "loss" and chance is not None else {},
-      )
-    )
-  return panels
+  return [
+    logged_panel(lines, name, title, title.lower(), chance)
+    for name, title in _PANELS
+    if any(line.get(name) is not None for line in lines)
+  ]
 
 
 def task_tables(

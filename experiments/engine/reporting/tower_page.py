@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from experiments.engine.reporting import curves
+from experiments.engine.reporting.logged import logged_panel, logged_series
 
 _TERM = "term/"
 # Metric of a step -> title of its panel, label of its axis.
@@ -88,18 +87,12 @@ def tower_panels(lines: list[dict], chance: float | None) -> list[curves.Panel]:
   logged = {name for line in lines for name in line}
   terms = sorted(name for name in logged if name.startswith(_TERM))
   panels = [
-    curves.Panel(
-      title=title,
-      series=[_series("this run", lines, name)],
-      xlabel="step",
-      ylabel=ylabel,
-      lines={"chance": chance} if name == "loss" and chance is not None else {},
-    )
+    logged_panel(lines, name, title, ylabel, chance)
     for name, (title, ylabel) in _PANELS.items()
     if name in logged
   ]
   if terms:
-    series = [_series(_arrow(name[len(_TERM) :]), lines, name) for name in terms]
+    series = [logged_series(_arrow(name[len(_TERM) :]), lines, name) for name in terms]
     panels.insert(1, curves.Panel("Terms of the loss", series, "step", "nats"))
   return panels
 
@@ -267,12 +260,6 @@ def _intervals(cells: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], flo
     attribute, part = name.rsplit("/", 1)
     found.setdefault(attribute, {})[part] = value
   return found, half
-
-
-def _series(name: str, lines: list[dict], metric: str) -> curves.Series:
-  kept = [line for line in lines if line.get(metric) is not None]
-  steps = np.array([line["step"] for line in kept])
-  return curves.Series(name, steps, np.array([[line[metric] for line in kept]]))
 
 
 def _arrow(way: str) -> str:
