@@ -23,21 +23,13 @@ is handed on to it (--config.towers.text.view=eda).
 """
 
 import argparse
-import json
 import math
-import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 
-# glibc keeps what it once got, and asks the kernel for pages of 2 MB.
-_LARGE_PAGES = ":".join(
-  f"glibc.malloc.{name}"
-  for name in ("hugetlb=1", "mmap_threshold=8589934592", "trim_threshold=17179869184")
-)
-_ENVIRONMENTS = {"as it starts": {}, "tuned": {"GLIBC_TUNABLES": _LARGE_PAGES}}
+from benchmarks import turns
+
 _SIZE, _PATCH, _WIDTH, _HEADS, _VOCABULARY, _SHARED = 64, 8, 192, 3, 4096, 128
 _IMAGE_DEPTH, _TEXT_DEPTH, _END = 12, 4, 2
 
@@ -48,7 +40,7 @@ def main() -> None:
   parser.add_argument("--batch", type=int, default=128)
   parser.add_argument("--context", type=int, default=40)
   parser.add_argument("--repeats", type=int, default=5)
-  parser.add_argument("--environments", default=",".join(_ENVIRONMENTS))
+  parser.add_argument("--environments", default=",".join(turns.ENVIRONMENTS))
   parser.add_argument("--data_wait", action="store_true")
   parser.add_argument("--config", default="configs/towers.py:scenes")
   parser.add_argument("--examples", type=int, default=2560, help="with --data_wait")
@@ -56,7 +48,8 @@ def main() -> None:
   parser.add_argument("--cell", default="", help=argparse.SUPPRESS)
   args, args.override = parser.parse_known_args()
   if args.cell:
-    _serve({"ours": _ours, "torch": _torch}[args.cell], args)
+    run, parameters = {"ours": _ours, "torch": _torch}[args.cell](args)
+    turns.serve(run, parameters=parameters)
   elif args.data_wait:
     _data_wait(args)
   else:
@@ -68,12 +61,14 @@ def _table(args):
   print("| environment | framework |", " | ".join(columns), "|")
   print("| --- | --- |", " | ".join(["---:"] * len(columns)), "|")
   for environment in args.environments.split(","):
-    if environment not in _ENVIRONMENTS:
+    if environment not in turns.ENVIRONMENTS:
       sys.exit(
-        f"unknown environment '{environment}'; known: {', '.join(_ENVIRONMENTS)}"
+        f"unknown environment '{environment}'; known: {', '.join(turns.ENVIRONMENTS)}"
       )
-    variables = _ENVIRONMENTS[environment]
-    cells = {name: _Cell(name, args, variables) for name in ("ours", "torch")}
+    variables = turns.ENVIRONMENTS[environment]
+    cells = {
+      name: turns.Process(_command(name, args), variables) for name in ("ours", "torch")
+    }
     for _ in range(args.repeats):
       for cell in cells.values():
         cell.step()
@@ -81,63 +76,16 @@ def _table(args):
     for name, cell in cells.items():
       found = cell.close()
       print(
-        f"| {environment} | {name} | {found['parameters']:,} | {found['loss']:.3f} | "
+        f"| {environment} | {name} | {found['parameters']:,} | {found['first']:.3f} | "
         f"{found['peak']:.2f} | {min(cell.cpu):.3f} | {best[name]:.3f} | "
         f"{best['torch'] / best[name]:.2f} |",
         flush=True,
       )
 
 
-class _Cell:
-  """A framework in a process of its own, which makes a step when it is asked to."""
-
-  def __init__(self, framework, args, variables):
-    command = [sys.executable, "-m", "benchmarks.towers", f"--cell={framework}"]
-    command += [f"--{k}={getattr(args, k)}" for k in ("batch", "context")]
-    self._process = subprocess.Popen(
-      command,
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      env=os.environ | variables,
-    )
-    self._first = self._read()
-    self.seconds: list[float] = []
-    self.cpu: list[float] = []
-
-  def step(self):
-    self._process.stdin.write("\n")
-    self._process.stdin.flush()
-    took = self._read()
-    self.seconds.append(took["seconds"])
-    self.cpu.append(took["cpu"])
-
-  def close(self):
-    self._process.stdin.close()
-    last = self._read()
-    self._process.wait()
-    return self._first | last
-
-  def _read(self):
-    line = self._process.stdout.readline()
-    if not line:
-      raise SystemExit("a process stopped; its message is above")
-    return json.loads(line)
-
-
-def _serve(make, args):
-  """Makes a step for each line of the input, and says how long it took."""
-  run, parameters = make(args)
-  say = lambda **values: print(json.dumps(values), flush=True)
-  first = run()
-  run()  # the caches and pages of a second step are those of all that follow
-  say(parameters=parameters, loss=first)
-  for _ in sys.stdin:
-    start, used = time.perf_counter(), time.process_time()
-    run()
-    seconds, used = time.perf_counter() - start, time.process_time() - used
-    say(seconds=seconds, cpu=used)
-  say(peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+def _command(framework, args):
+  given = [f"--{name}={getattr(args, name)}" for name in ("batch", "context")]
+  return ["benchmarks.towers", f"--cell={framework}", *given]
 
 
 def _inputs(args):
