@@ -5,7 +5,7 @@
 | preset          | what                                     | hardware    | time    |
 |-----------------|------------------------------------------|-------------|---------|
 | smoke           | one large object, 64 steps               | 2 CPU cores | 1 min   |
-| quick (default) | one large object at 32 px, 8 epochs      | 2 CPU cores | not run |
+| quick (default) | one large object at 32 px, 8 epochs      | 2 CPU cores | 10 min  |
 | scenes          | one or two objects at 64 px, 20 epochs   | 2 CPU cores | not run |
 | albef           | ALBEF's sizes on coco_captions at 256 px | 8 GPUs      | not run |
 
