@@ -34,7 +34,8 @@ if __name__ == "__main__":
     default_config="configs/pretrain.py",
     settings={
       "resume": "force: go on although the folder's run had another config",
-      "init_from": "FILE.safetensors of weights that the network starts from",
+      "init_from": "FILE.safetensors of weights that the network starts from; of a "
+      "fusion model a run's folder, too",
     },
     switches={"dry_run": "say what the run would be, and stop"},
   )
