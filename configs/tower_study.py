@@ -78,6 +78,10 @@ def icons() -> list[dict]:
     _arm("CLIP", 3e-3),
     _arm("CLIP, twice as long", 3e-3) | {"epochs": 16},
     _arm("four", 6e-3),
+    _arm("separation", 6e-3, separation=0.3),
+    _arm("bridge", 6e-3, bridge=0.5),
+    _arm("geometry", 6e-3, geometry=2.0),
+    _arm("all", 3e-3, separation=0.3, bridge=0.1, geometry=2.0),
   )
 
 
