@@ -9,7 +9,7 @@ quickstart: $(VENV)/run.ok
 	$(BIN)/python -m experiments.quickstart
 
 test: $(VENV)/test.ok lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 	@echo "The comparisons with torch were left out: make test-oracles runs them."
 
 test-oracles: $(VENV)/oracles.ok
