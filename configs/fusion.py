@@ -72,7 +72,13 @@ def _smoke(c):
 
 
 def _quick(c):
+  # Short runs: small batches take more steps, the copy follows sooner, and keys that
+  # are many steps old would be told by their age alone.
+  c.batch = 32
+  c.view = ""
+  c.target_momentum = 0.98
   c.model.context = 24
+  c.objective.update(mask_rate=0.3, queue_size=64, alpha=0.0)
   c.data.train_limit = 8000
 
 

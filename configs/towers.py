@@ -239,12 +239,13 @@ def _emoji(c):
     name="noto_emoji", image_size=64, train="train", test="test", train_limit=0
   )
   c.data.test_limit = 0
+  # Emoji have names and no classes.
   c.evaluate.update(probe=False, few_shot=False, zero_shot=False, attributes=())
 
 
 def _icons(c):
-  _emoji(c)
-  c.data.name = "mdi_icons"
+  c.data.update(name="mdi_icons", train_limit=0, test_limit=0)
+  c.evaluate.update(prompts="icons", attributes=("class",))
 
 
 def _clip_vit_b32(c):

@@ -186,6 +186,15 @@ class Tokenizer:
     return rows, cut
 
 
+def without_padding(tokens: np.ndarray) -> np.ndarray:
+  """Rows [n, t] as long as the longest of their texts: shorter ones are cheaper.
+
+  Args:
+    tokens: of `Tokenizer.batch`; a transformer makes the same of the result.
+  """
+  return tokens[:, : max(1, int(np.max(np.sum(tokens != PAD, axis=1), initial=0)))]
+
+
 def load(merges: int | None = None) -> Tokenizer:
   """The tokenizer that comes with this package: 4,096 ids, for English captions.
 

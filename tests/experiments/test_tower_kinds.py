@@ -16,7 +16,7 @@ from experiments.engine.pretraining import (
   tower_task,
   trained,
 )
-from multimodal import scenes
+from multimodal import scenes, tokenizer
 from tests.experiments.test_trust import lines
 
 pytestmark = pytest.mark.usefixtures("pageless")
@@ -144,6 +144,17 @@ def test_german_captions_have_their_own_styles_synonyms_and_draws():
     for column in (english, german)
   ]
   assert np.mean(np.equal(*number)) < 0.6
+
+
+def test_rows_of_captions_are_no_longer_than_need_be_and_prompts_may_be():
+  captions, words = [["a red disc"], ["a star"]], tokenizer.load()
+  longest = len(words.encode("a red disc")) + 2
+  texts = pairs.make_texts(captions, words, 16)
+  assert texts.tokens.shape == (2, longest) and texts.context == 16
+  assert texts.inputs(np.arange(2), 0, 0)["base"].shape == (2, longest)
+  # Another wording may be longer than all captions.
+  seen = pairs.make_texts(captions, words, 16, "eda").inputs(np.arange(2), 0, 0)
+  assert seen["base"].shape == seen["view"].shape == (2, 16)
 
 
 def test_two_towers_may_read_the_same_captions():

@@ -98,6 +98,15 @@ def test_batches_are_framed_padded_and_cut(bundled):
   assert bundled.batch([], 6)[0].shape == (0, 6)
 
 
+def test_rows_are_as_long_as_the_longest_text_without_padding(bundled):
+  rows, _ = bundled.batch(["a dog", "a big dog"], 9)
+  kept = tokenizer.without_padding(rows)
+  assert kept.tolist() == rows[:, : len(bundled.encode("a big dog")) + 2].tolist()
+  assert tokenizer.without_padding(rows[:0]).shape == (0, 1)
+  full, _ = bundled.batch([CAPTION], 4)
+  np.testing.assert_array_equal(tokenizer.without_padding(full), full)
+
+
 def test_merges_join_the_most_frequent_pair():
   """By hand: " a" 6 times, then "b " never (it crosses words), then what is left."""
   learnt = tokenizer.train_merges(["ab ab ab", "ac ac", "ad"], 10)

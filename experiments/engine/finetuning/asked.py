@@ -42,7 +42,7 @@ class Asked:
 
   Attributes:
     questions: texts, pictures and answers.
-    tokens: int32 [n, context] of the texts; of those that are not seen only the ends.
+    tokens: int32 [n, t] of the texts; of those that are not seen only the ends.
     boxes: first and last column, in widths of a box, of each part of a picture that the
       model sees as one of its own; () for whole pictures.
     answers: what a decoder learns to say; None where an answer is a label.
@@ -150,7 +150,8 @@ def load_asked(config: ml_collections.ConfigDict, context: int) -> tuple[Asked, 
 
 def _make(sees, context, boxes, questions: QuestionSet) -> Asked:
   texts = questions.texts if sees != "image" else [""] * len(questions.texts)
-  return Asked(questions, read_texts(texts, context, questions.name), boxes)
+  tokens = read_texts(texts, context, questions.name)
+  return Asked(questions, tokenizer.without_padding(tokens), boxes)
 
 
 def read_texts(texts: Sequence[str], context: int, name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from multimodal import wording
 from multimodal.scenes import german
-from multimodal.tokenizer import Tokenizer
+from multimodal.tokenizer import Tokenizer, without_padding
 
 REWORDINGS: dict[str, wording.Rates] = {
   "eda": wording.EDA,
@@ -115,9 +115,10 @@ class Texts:
 
   Attributes:
     captions: of each example.
-    tokens: int32 [m, context] of all captions, example after example.
+    tokens: int32 [m, t] of all captions, example after example.
     first: [n + 1] number of each example's first caption among all, and m.
-    cut: how many captions were longer than the context.
+    context: most tokens of a caption.
+    cut: how many captions were longer.
     tokenizer: that made the tokens.
     reworded: name in REWORDINGS of the augmented captions, or "" for none.
     language: "en" or "de": whose synonyms reword it.
@@ -128,6 +129,7 @@ class Texts:
   captions: Sequence[Sequence[str]]
   tokens: np.ndarray
   first: np.ndarray
+  context: int
   cut: int
   tokenizer: Tokenizer
   reworded: str = ""
@@ -159,7 +161,7 @@ class Texts:
       rates=REWORDINGS[self.reworded],
       synonyms=_SYNONYMS[self.language],
     )
-    view, _ = self.tokenizer.batch(words, self.tokens.shape[1])
+    view, _ = self.tokenizer.batch(words, self.context)
     return {"base": base, "view": view}
 
   def sample(self) -> np.ndarray:
@@ -210,9 +212,11 @@ def make_texts(
   """
   flat = [text for texts in captions for text in texts]
   tokens, cut = tokenizer.batch(flat, context)
+  if not reworded:  # other words may be longer
+    tokens = without_padding(tokens)
   counts = [len(texts) for texts in captions]
   first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-  return Texts(captions, tokens, first, cut, tokenizer, reworded, **about)
+  return Texts(captions, tokens, first, context, cut, tokenizer, reworded, **about)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

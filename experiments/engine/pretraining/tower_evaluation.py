@@ -55,9 +55,9 @@ def evaluate_towers(
   image, text = zero_shot_towers(test_set)
   weights = None
   if settings.zero_shot and test_set.class_names and image and text:
-    context = test_set.columns[text].sample().shape[1]
+    read: Any = test_set.columns[text]
     embed = functools.partial(
-      embed_texts, network, variables, text, tokenizer.load(), context
+      embed_texts, network, variables, text, read.tokenizer, read.context
     )
     weights = paired.embed_prompts(embed, test_set.class_names, settings.prompts)
   report = paired.evaluate_split(
@@ -165,6 +165,7 @@ def embed_texts(
     texts: m of them.
   """
   tokens, _ = words.batch(list(texts), context)
+  tokens = tokenizer.without_padding(tokens)
   return embed_inputs(network, Reading(), variables, name, tokens)["shared"]
 
 

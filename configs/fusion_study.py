@@ -1,0 +1,116 @@
+"""What a latent structure does for a fusion model's tasks: the runs of docs/fusion.md.
+
+  python -m experiments.sweep --config=configs/fusion_study.py:pretraining --grid=pretraining --workdir=runs/fusion/pretraining
+  python -m experiments.sweep --config=configs/fusion_study.py:vqa --grid=tasks --init_from=runs/fusion/pretraining --workdir=runs/fusion/vqa
+
+| preset                | what                                                       | time a run |
+|-----------------------|------------------------------------------------------------|------------|
+| pretraining (default) | scenes_text_easy at 32 px, 8 epochs of 8,000               | 4 min      |
+| vqa                   | 2,000 easy questions after fine-tuning on 8,000            | 3 min      |
+| statements            | easy statements about two pictures, the same numbers       | 3 min      |
+| nlvr_v1               | human sentences about drawings, from local files           | 3 min      |
+| retrieval             | captions and pictures, reranked by the matching head       | 2 min      |
+| smoke                 | pretraining on few examples                                | < 1 min    |
+
+Times are of one of two CPU cores. Grids: `tuning` and `tuning_tasks` try rates on two
+seeds and other examples than those of the result; `pretraining`, `tasks` (with the
+baselines that see one of picture and text) and `finetuning` (without, for retrieval) are
+the results.
+"""
+
+import ml_collections
+
+from configs import finetune, fusion
+
+# Weights are those that the tower study's tuning chose.
+_ARMS: dict[str, dict[str, float]] = {
+  "ALBEF-like": {},
+  "separation": {"separation": 0.3},
+  "bridge": {"bridge": 0.1},
+  "geometry": {"geometry": 2.0},
+}
+_SEEDS = range(100, 105)
+_BASELINES = [("ALBEF-like", "text"), ("ALBEF-like", "image")]
+
+
+def get_config(preset: str = "pretraining") -> ml_collections.ConfigDict:
+  """Config of a preset; unknown presets are refused."""
+  presets = {
+    "smoke": _smoke,
+    "pretraining": _pretraining,
+    "tune_pretraining": _tune_pretraining,
+    "vqa": _vqa,
+    "statements": _statements,
+    "nlvr_v1": _nlvr_v1,
+    "retrieval": _retrieval,
+  }
+  if preset not in presets:
+    raise ValueError(f"unknown preset '{preset}'; known: {', '.join(presets)}")
+  return presets[preset]()
+
+
+def tuning() -> list[dict]:
+  """Two rates of pretraining an arm, and distillation, on a seed of its own."""
+  points = [_arm("ALBEF-like", 200) | {"objective.alpha": 0.4}]
+  for rate in (7e-4, 1.5e-3):
+    points += [_arm(arm, 200) | {"optimizer.learning_rate": rate} for arm in _ARMS]
+  return points
+
+
+def pretraining() -> list[dict]:
+  """The arms, each at its best rate, on five seeds."""
+  return [_arm(arm, seed) for seed in _SEEDS for arm in _ARMS]
+
+
+def finetuning() -> list[dict]:
+  """A task from each run of `pretraining`."""
+  return [{"arm": arm, "seed": seed} for seed in _SEEDS for arm in _ARMS]
+
+
+def tasks() -> list[dict]:
+  """A task from each run of `pretraining`, and its baselines from the first arm's."""
+  points = []
+  for seed in _SEEDS:
+    for arm, sees in [(arm, "both") for arm in _ARMS] + _BASELINES:
+      points.append({"arm": arm, "sees": sees, "seed": seed})
+  return points
+
+
+def _arm(name: str, seed: int) -> dict:
+  weights = {f"structures.{key}.weight": w for key, w in _ARMS[name].items()}
+  return {"arm": name} | weights | {"seed": seed}
+
+
+def _pretraining():
+  c = fusion.get_config("quick")
+  c.evaluate.update(probe=False, few_shot=False)
+  return c
+
+
+def _tune_pretraining():
+  c = _pretraining()
+  c.data.test = "test[4000:5000]"
+  return c
+
+
+def _smoke():
+  c = _pretraining()
+  c.epochs = 1
+  c.data.update(train_limit=640, test_limit=200)
+  return c
+
+
+def _vqa():
+  return finetune.get_config("vqa")
+
+
+def _statements():
+  return finetune.get_config("statements")
+
+
+def _nlvr_v1():
+  return finetune.get_config("nlvr_v1")
+
+
+def _retrieval():
+  return finetune.get_config("retrieval")
