@@ -32,6 +32,7 @@ from experiments.engine.pretraining import (
   tower_network,
   trained,
 )
+from experiments.engine.pretraining.pairs import Texts
 
 FORMATS = ("safetensors", "stablehlo")
 _INPUTS = 16  # that the check compares on
@@ -122,7 +123,11 @@ def _test_inputs(config, part: str, data_dir: str) -> np.ndarray:
     asked.data_dir = data_dir
     _, pairs = pair_loading.load_pairs(asked, train=False)
     rows = np.arange(min(_INPUTS, len(pairs.labels)))
-    return pairs.columns[part].inputs(rows, 0, 0)["base"]
+    column = pairs.columns[part]
+    found = column.inputs(rows, 0, 0)["base"]
+    if isinstance(column, Texts):  # the program reads texts of any length
+      found = np.pad(found, ((0, 0), (0, column.context - found.shape[1])))
+    return found
   load = functools.partial(
     data.load,
     config.data.name,

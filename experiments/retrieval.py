@@ -17,8 +17,8 @@ from experiments.engine import cli, errors, ranges, record
 from experiments.engine.evaluation import paired_settings
 from experiments.engine.pretraining import (
   fusion_evaluation,
+  fusion_network,
   pair_loading,
-  pair_network,
   pairs,
   tower_evaluation,
   trained,
@@ -84,7 +84,7 @@ def _measure(
   rerank: int,
 ) -> dict[str, float]:
   network, readings, variables = towers.network, towers.readings, towers.variables
-  if isinstance(network, pair_network.FusionTowers):
+  if isinstance(network, fusion_network.FusionNetwork):
     return fusion_evaluation.evaluate_fusion(
       network, readings, None, test_set, settings, variables, rerank=rerank
     )

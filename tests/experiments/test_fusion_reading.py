@@ -155,6 +155,8 @@ def test_its_encoders_are_exported_checked_and_read_back(whole, read, part, tmp_
   live = tower_evaluation.embed_inputs(
     towers.network, towers.readings[part], towers.variables, part, inputs
   )
+  if part == "text":  # a program reads rows of one length, the longest
+    inputs = np.pad(inputs, ((0, 0), (0, 24 - inputs.shape[1])))
   for name in told["differences"]:
     found = parity.load_encoder(tmp_path / name)(inputs)
     assert set(found) == {"features", "shared", "specific"}

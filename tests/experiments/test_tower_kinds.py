@@ -150,7 +150,7 @@ def test_rows_of_captions_are_no_longer_than_need_be_and_prompts_may_be():
   captions, words = [["a red disc"], ["a star"]], tokenizer.load()
   longest = len(words.encode("a red disc")) + 2
   texts = pairs.make_texts(captions, words, 16)
-  assert texts.tokens.shape == (2, longest) and texts.context == 16
+  assert texts.tokens.shape == (2, longest) and texts.sample().shape == (2, 16)
   assert texts.inputs(np.arange(2), 0, 0)["base"].shape == (2, longest)
   # Another wording may be longer than all captions.
   seen = pairs.make_texts(captions, words, 16, "eda").inputs(np.arange(2), 0, 0)

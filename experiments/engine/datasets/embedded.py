@@ -13,7 +13,7 @@ from experiments.engine import errors
 from multimodal import scenes
 
 # Splits of the scenes without a range: so many from the first on.
-_SCENES = {"train": 20_000, "test": 4_000}
+SCENE_COUNTS = {"train": 20_000, "test": 4_000}
 _LEVELS = {"scenes": scenes.EASY, "scenes_hard": scenes.HARD}
 NAMES = (*_LEVELS, "digits")
 
@@ -53,7 +53,7 @@ def open_embedded(name: str, split: str, image_size: int | None) -> Source:
 
 
 def _scenes(name: str, split: str, image_size: int | None) -> Source:
-  part, start, stop = read_range(split, _SCENES, name, most=2**31)
+  part, start, stop = read_range(split, SCENE_COUNTS, name, most=2**31)
   ids = scenes.split_ids(part, stop - start, start=start)
   level = _LEVELS[name]
   found = scenes.factors(ids, level=level)

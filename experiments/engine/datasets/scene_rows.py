@@ -7,9 +7,6 @@ from experiments.engine.datasets import embedded
 from experiments.engine.datasets.loading import draw_rows
 from multimodal import scenes
 
-# Splits of the scenes without a range: so many from the first on.
-_COUNTS = {"train": 20_000, "test": 4_000}
-
 
 def choose_scenes(
   name: str,
@@ -40,7 +37,8 @@ def choose_scenes(
   """
   from experiments.engine.datasets import pictures
 
-  part, start, stop = embedded.read_range(split, _COUNTS, name, most=2**31)
+  counts = embedded.SCENE_COUNTS
+  part, start, stop = embedded.read_range(split, counts, name, most=2**31)
   height, width = size
   if height != width or height < scenes.MIN_SIZE:
     raise errors.UsageError(

@@ -10,7 +10,6 @@ import numpy as np
 
 from experiments.engine.evaluation import evaluate, paired, paired_settings
 from experiments.engine.pretraining.fusion_network import FusionNetwork
-from experiments.engine.pretraining.pair_network import FusionTowers
 from experiments.engine.pretraining.pairs import PairSet
 from experiments.engine.pretraining.tower_evaluation import (
   embed_column,
@@ -39,7 +38,7 @@ class Taken:
 
 
 def evaluate_fusion(
-  towers: FusionTowers,
+  network: FusionNetwork,
   readings: Mapping[str, Reading],
   train_set: PairSet | None,
   test_set: PairSet,
@@ -51,7 +50,7 @@ def evaluate_fusion(
   """Measures the encoders as towers, and retrieval when the matching head decides.
 
   Args:
-    towers: of the fusion model.
+    network: the fusion model.
     readings: how it reads "image" and "text".
     train_set: what probes are fitted on; None leaves them out.
     test_set: measured.
@@ -65,18 +64,18 @@ def evaluate_fusion(
     reranked/image_to_text/recall@k and so on.
   """
   if not (rerank and settings.retrieval):
-    return evaluate_towers(towers, readings, train_set, test_set, settings, variables)
-  test, seen = embed_with_tokens(towers, readings, variables, test_set)
+    return evaluate_towers(network, readings, train_set, test_set, settings, variables)
+  test, seen = embed_with_tokens(network, readings, variables, test_set)
   report = evaluate_towers(
-    towers, readings, train_set, test_set, settings, variables, test=test
+    network, readings, train_set, test_set, settings, variables, test=test
   )
   return report | _rerank(
-    towers.fusion, variables["params"], test_set, test, seen, rerank, settings.ks
+    network, variables["params"], test_set, test, seen, rerank, settings.ks
   )
 
 
 def embed_with_tokens(
-  towers: FusionTowers,
+  network: FusionNetwork,
   readings: Mapping[str, Reading],
   variables: Any,
   pairs: PairSet,
@@ -84,7 +83,7 @@ def embed_with_tokens(
   """A set embedded as by `embed_split`, and the tokens of its pictures, encoded once.
 
   Args:
-    towers: of the fusion model.
+    network: the fusion model.
     readings: how it reads "image" and "text".
     variables: {"params"} of the model.
     pairs: n pictures and their captions.
@@ -94,15 +93,15 @@ def embed_with_tokens(
   """
   numbers = np.arange(len(pairs.columns["image"]))
   pixels = pairs.columns["image"].inputs(numbers, 0, 0)["base"]
-  seen = embed_pictures(towers.fusion, readings["image"], variables["params"], pixels)
+  seen = embed_pictures(network, readings["image"], variables["params"], pixels)
 
   def project(variables, tokens):
-    return towers.fusion.bind(variables["params"])("project_image", tokens)
+    return network.bind(variables["params"])("project_image", tokens)
 
   # The head reads the class token alone.
   parts = embed_parts(project, variables, seen[:, :1], "image tower")
   texts = embed_column(
-    towers, readings["text"], variables, "text", pairs.columns["text"]
+    network, readings["text"], variables, "text", pairs.columns["text"]
   )
   tables = {"image": paired.TowerTable(parts, numbers), "text": texts}
   return paired.Split(tables, pairs.attributes), seen

@@ -1,7 +1,7 @@
 """A config's fusion model, as state, step and evaluation take it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import ml_collections
 
 from experiments.engine import build, errors
 from multimodal import fusion, tokenizer
+from multimodal.towers import Embeddings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,20 @@ class FusionNetwork:
     del train
     made = self.model.init(key, sample["image"], sample["text"])
     return {"params": made["params"], "batch_stats": {}}
+
+  def embed(
+    self, variables: Mapping[str, Any], name: str, inputs: jax.Array
+  ) -> Embeddings:
+    """Embeddings of images or texts, each by itself.
+
+    Args:
+      variables: {"params"} of the model; those of this encoder and its head suffice.
+      name: "image" or "text".
+      inputs: normalised images [n, h, w, c], or token ids [n, t].
+    """
+    call = self.bind(variables["params"])
+    made: Embeddings = call(f"project_{name}", call(f"encode_{name}", inputs))
+    return made
 
   def bind(self, params: Any) -> Callable[..., Any]:
     """(method's name, its arguments) -> what the method gives with these parameters."""

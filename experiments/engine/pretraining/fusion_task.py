@@ -43,7 +43,6 @@ def build_fusion_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
   train_set, test_set = pair_loading.load_pairs(reads)
   paired.check_attributes(settings, train_set.attributes, test_set.attributes)
   sample = {name: column.sample() for name, column in train_set.columns.items()}
-  towers = pair_network.FusionTowers(network)
   readings = pair_network.build_readings(reads)
   steps = data.epoch_steps(len(train_set.labels), config.batch)
   objective = build_fusion_objective(
@@ -64,7 +63,7 @@ def build_fusion_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
     evaluate=beside_untrained(
       functools.partial(
         fusion_evaluation.evaluate_fusion,
-        towers,
+        network,
         readings,
         train_set,
         test_set,
@@ -74,14 +73,14 @@ def build_fusion_task(config: ml_collections.ConfigDict, devices: Mesh) -> Task:
     ),
     untrained=settings.untrained,
     start=fusion_start.start_model,
-    illustrate=functools.partial(_illustrate, towers, readings, test_set),
+    illustrate=functools.partial(_illustrate, network, readings, test_set),
     with_target=True,
     target_constant=True,
   )
 
 
-def _illustrate(towers, readings, test_set, variables, folder) -> None:
-  split = tower_evaluation.embed_split(towers, readings, variables, test_set)
+def _illustrate(network, readings, test_set, variables, folder) -> None:
+  split = tower_evaluation.embed_split(network, readings, variables, test_set)
   pictures.write_pictures(draw_towers(split, test_set), folder)
 
 

@@ -4,7 +4,6 @@ Those are towers, or the two encoders of a fusion model with their heads, which 
 measure and export like the towers "image" and "text".
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -27,35 +26,10 @@ class PairNetwork(Protocol):
     """Embeddings of one tower in evaluation mode."""
 
 
-@dataclasses.dataclass(frozen=True)
-class FusionTowers:
-  """The encoders of a fusion model with their heads, as the towers "image" and "text".
-
-  Attributes:
-    fusion: the whole model.
-  """
-
-  fusion: fusion_network.FusionNetwork
-
-  def embed(
-    self, variables: Mapping[str, Any], name: str, inputs: jax.Array
-  ) -> Embeddings:
-    """Embeddings of images or texts, each by itself.
-
-    Args:
-      variables: {"params"} of the model; those of this encoder and its head suffice.
-      name: "image" or "text".
-      inputs: normalised images [n, h, w, c], or token ids [n, t].
-    """
-    call = self.fusion.bind(variables["params"])
-    made: Embeddings = call(f"project_{name}", call(f"encode_{name}", inputs))
-    return made
-
-
 def build_pair_network(config: ml_collections.ConfigDict) -> PairNetwork:
   """The towers of a config, or the encoders of its fusion model, by its `method`."""
   if config.method == "fusion":
-    return FusionTowers(fusion_network.build_fusion(config))
+    return fusion_network.build_fusion(config)
   return tower_network.build_towers(config)
 
 
