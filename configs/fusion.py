@@ -78,7 +78,7 @@ def _quick(c):
   c.view = ""
   c.target_momentum = 0.98
   c.model.context = 24
-  c.objective.update(mask_rate=0.3, queue_size=64, alpha=0.0)
+  c.objective.update(mask_rate=0.3, queue_size=64)
   c.data.train_limit = 8000
 
 
