@@ -11,8 +11,8 @@
 | two_pictures     | two pictures of the same objects            | 2 CPU cores | 1 min   |
 | three            | pictures, English and German captions       | 2 CPU cores | 3 min   |
 | vectors          | paired_factors: two modalities of vectors   | 2 CPU cores | 1 min   |
-| emoji            | noto_emoji: 72 px drawings with names       | 2 CPU cores | not run |
-| icons            | mdi_icons: 64 px drawings with names        | 2 CPU cores | not run |
+| emoji            | noto_emoji: 72 px drawings with names       | 2 CPU cores | 5 min   |
+| icons            | mdi_icons: 64 px drawings with names        | 2 CPU cores | 10 min  |
 | clip_vit_b32     | CLIP's ViT-B/32 on coco_captions at 224 px  | 1 GPU       | not run |
 
 A tower reads `input`: image, image_2 (the same objects in another picture), text or
