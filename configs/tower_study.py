@@ -22,7 +22,7 @@ def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
   presets = {
     "smoke": _smoke,
     "scenes": _scenes,
-    "icons": _icons,
+    "icons": towers.read_icons,
     "tune_scenes": _tune_scenes,
     "tune_icons": _tune_icons,
   }
@@ -107,16 +107,11 @@ def _smoke(c):
   c.evaluate.shots = (1, 5)
 
 
-def _icons(c):
-  c.data.update(name="mdi_icons", train_limit=0, test_limit=0)
-  c.evaluate.update(prompts="icons", attributes=("class",))
-
-
 def _tune_scenes(c):
   _scenes(c)
   c.data.test = "test[4000:5000]"
 
 
 def _tune_icons(c):
-  _icons(c)
+  towers.read_icons(c)
   c.data.update(train="train[:90%]", test="train[90%:]")

@@ -45,7 +45,7 @@ def get_config(preset: str = "scenes") -> ml_collections.ConfigDict:
     "three": _three,
     "vectors": _vectors,
     "emoji": _emoji,
-    "icons": _icons,
+    "icons": read_icons,
     "clip_vit_b32": _clip_vit_b32,
   }
   if preset not in presets:
@@ -235,15 +235,13 @@ def _vectors(c):
 
 
 def _emoji(c):
-  c.data.update(
-    name="noto_emoji", image_size=64, train="train", test="test", train_limit=0
-  )
-  c.data.test_limit = 0
+  c.data.update(name="noto_emoji", train_limit=0, test_limit=0)
   # Emoji have names and no classes.
   c.evaluate.update(probe=False, few_shot=False, zero_shot=False, attributes=())
 
 
-def _icons(c):
+def read_icons(c: ml_collections.ConfigDict) -> None:
+  """Sets a config to icons, all of them, with their classes."""
   c.data.update(name="mdi_icons", train_limit=0, test_limit=0)
   c.evaluate.update(prompts="icons", attributes=("class",))
 

@@ -125,7 +125,7 @@ def _test_inputs(config, part: str, data_dir: str) -> np.ndarray:
     rows = np.arange(min(_INPUTS, len(pairs.labels)))
     column = pairs.columns[part]
     found = column.inputs(rows, 0, 0)["base"]
-    if isinstance(column, Texts):  # the program reads texts of any length
+    if isinstance(column, Texts):  # any text has to fit into the program's rows
       found = np.pad(found, ((0, 0), (0, column.context - found.shape[1])))
     return found
   load = functools.partial(
