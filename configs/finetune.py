@@ -11,8 +11,9 @@ taken. With `--config.model.size=micro` and no RUN the task is learnt from scrat
 | vqa (default)   | questions about one large object, said in words   | VQA's     | 5 min   |
 | easy_vqa        | questions about drawings, from local files        | VQA's     | not run |
 | vqa_rad         | questions about radiological pictures, the same   | VQA's     | not run |
-| assignment      | which of two pictures a caption is about, or none | accuracy  | not run |
-| statements      | statements about two pictures: true or false      | NLVR's    | not run |
+| assignment      | which of two pictures a caption is about, or none | accuracy  | 3 min   |
+| statements      | statements about two pictures: true or false      | NLVR's    | 4 min   |
+| statements_lone | more kinds of them, from a run of `statements`    | NLVR's    | 3 min   |
 | nlvr_assignment | as assignment, of three pictures, before nlvr_v1  | accuracy  | not run |
 | nlvr_v1         | human sentences about drawings, from local files  | NLVR's    | not run |
 | entailment      | what a partly covered picture says of a sentence  | SNLI-VE's | not run |
@@ -40,6 +41,7 @@ def get_config(preset: str = "vqa") -> ml_collections.ConfigDict:
     "vqa_rad": _vqa_rad,
     "assignment": _assignment,
     "statements": _statements,
+    "statements_lone": _statements_lone,
     "nlvr_assignment": _nlvr_assignment,
     "nlvr_v1": _nlvr_v1,
     "entailment": _entailment,
@@ -101,9 +103,11 @@ def _vqa_rad():
 
 
 def _assignment():
-  c = _base("assigning", "scenes_text_easy")
+  c = _base("assigning", "scenes_text_easy", train_limit=20000)
   del c.sees
+  c.epochs = 2
   c.pictures = 2
+  c.optimizer.learning_rate = 5e-4
   c.data.test_limit = 1000
   return c
 
@@ -115,7 +119,17 @@ def _nlvr_assignment():
 
 
 def _statements():
-  return _base("judging", "scenes_statements_easy")
+  c = _base("judging", "scenes_statements_easy", train_limit=20000)
+  c.epochs = 3
+  c.optimizer.learning_rate = 5e-4
+  return c
+
+
+def _statements_lone():
+  c = _statements()
+  c.data.name = "scenes_statements_lone"
+  c.epochs = 2
+  return c
 
 
 def _nlvr_v1():

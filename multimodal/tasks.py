@@ -2,9 +2,10 @@
 
 Visual entailment, statements about one picture or two (NLVR), yes and no. ALBEF puts
 two linear layers with a ReLU on the first fused state (Li et al. 2021, Align before
-Fuse, sec. 5). For two pictures it doubles the fusion layers; here the tokens of all
-pictures are looked at together, with a learned mark added to those of each, so that the
-layers stay those that were pretrained.
+Fuse, sec. 5). For two pictures it doubles the fusion layers; here the text is fused
+with each picture on its own and the layers read all first states, side by side (the
+"pair" of Chen et al. 2020, UNITER). So the model stays the one that was pretrained, and
+its matching of a text with one picture is where a comparison starts from.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ class Judge(nn.Module):
   Attributes:
     model: the fusion model; its parameters are those under "model".
     answers: number of answers.
-    pictures: number of pictures of a text; of several each has a mark.
+    pictures: number of pictures of a text, in an order that matters.
   """
 
   model: Fusion
@@ -32,7 +33,7 @@ class Judge(nn.Module):
   pictures: int = 1
 
   def setup(self) -> None:
-    """Makes the marks of pictures and the two layers of the answer.
+    """Makes the two layers of the answer.
 
     Raises:
       ValueError: fewer than two answers.
@@ -40,9 +41,6 @@ class Judge(nn.Module):
     if self.answers < 2:
       raise ValueError(f"there must be at least 2 answers, not {self.answers}")
     draw = nn.initializers.normal(0.02)
-    if self.pictures > 1:
-      shape = (self.pictures, self.model.image.width)
-      self.marks = self.param("marks", draw, shape)
     self.hidden = nn.Dense(self.model.text.width, kernel_init=draw)
     self.answer = nn.Dense(self.answers, kernel_init=draw)
 
@@ -60,19 +58,23 @@ class Judge(nn.Module):
     Raises:
       ValueError: another number of pictures.
     """
-    states, words, seen, mask = self._look(images, tokens, present)
-    first = jnp.zeros((len(tokens), 1), jnp.int32)
-    fused = self.model.fuse(states, words, seen, mask, at=first)[:, 0]
+    states, words, seen = self._look(images, tokens)
+    mask = None
+    if present is not None:
+      mask = jnp.broadcast_to(present.reshape(-1, 1), seen.shape[:2])
+    first = jnp.zeros((len(states), 1), jnp.int32)
+    fused = self.model.fuse(states, words, seen, mask, at=first)
+    fused = fused.reshape(len(tokens), -1)
     return self.answer(nn.relu(self.hidden(fused)))
 
   def attention(self, images: jax.Array, tokens: jax.Array) -> jax.Array:
     """How much each patch of each picture is looked at: as `patch_attention`."""
-    states, words, seen, _ = self._look(images, tokens, None)
+    states, words, seen = self._look(images, tokens)
     weights = self.model.cross_attention(states, words, seen)
     return patch_attention(weights, words, self.pictures)
 
-  def _look(self, images, tokens, present):
-    """What fusion takes: states of the text, its mask, tokens of pictures, theirs."""
+  def _look(self, images, tokens):
+    """What fusion takes, for each picture of each text: states, mask, image tokens."""
     if images.ndim == 4:
       images = images[:, None]
     n, v = images.shape[:2]
@@ -80,15 +82,10 @@ class Judge(nn.Module):
       raise ValueError(
         f"{v} pictures of each text were given, but the model judges {self.pictures}"
       )
-    seen = self.model.encode_image(images.reshape(-1, *images.shape[2:]))
-    seen = seen.reshape(n, v, *seen.shape[1:])
-    if self.pictures > 1:
-      seen = seen + self.marks[None, :, None, :]
-    places = seen.shape[2]
-    mask = None if present is None else jnp.repeat(present, places, axis=1)
+    seen = self.model.encode_image(images.reshape(n * v, *images.shape[2:]))
     states = self.model.encode_text(tokens)
     words = token_mask(tokens, end=self.model.text.end, pad=self.model.text.pad)
-    return states, words, seen.reshape(n, v * places, -1), mask
+    return jnp.repeat(states, v, axis=0), jnp.repeat(words, v, axis=0), seen
 
 
 def patch_attention(weights: jax.Array, words: jax.Array, pictures: int) -> jax.Array:
@@ -97,18 +94,18 @@ def patch_attention(weights: jax.Array, words: jax.Array, pictures: int) -> jax.
   The weights of the last layer, averaged over its heads and the words of a text.
 
   Args:
-    weights: [depth, n, heads, t, v * p] of `Fusion.cross_attention`; of the p tokens of
-      each picture the first is no patch.
-    words: booleans [n, t], the words that count.
+    weights: [depth, n * v, heads, t, p] of `Fusion.cross_attention`, the v pictures of
+      a text one after another; of the p tokens of each the first is no patch.
+    words: booleans [n * v, t], the words that count.
     pictures: v.
 
   Returns:
-    Float32 [n, v, p - 1]; with the first tokens they sum to 1 over all pictures.
+    Float32 [n, v, p - 1]; with its first token those of a picture sum to 1.
   """
   last = weights[-1].mean(axis=1)
   share = words / jnp.maximum(words.sum(1, keepdims=True), 1)
   mean = jnp.einsum("nt,ntp->np", share, last)
-  return mean.reshape(len(mean), pictures, -1)[:, :, 1:]
+  return mean.reshape(-1, pictures, mean.shape[1])[:, :, 1:]
 
 
 def start_from(params: Mapping[str, Any], pretrained: Any) -> dict[str, Any]:

@@ -58,7 +58,10 @@ def test_easy_sets_have_the_level_and_the_side_of_their_own():
   np.testing.assert_array_equal(found.pictures(np.arange(30)), painted)
   assert set(found.groups["answer_type"]) == {"attribute", "yes/no"}
 
-  found = load_questions("scenes_statements_easy", "test[10:30]")
+  found = load_questions("scenes_statements_easy", "test[:30]")
+  assert set(found.groups["kind"]) == {"both", "any", "only", "one"}
+  found = load_questions("scenes_statements_lone", "test[10:30]")
+  assert {"neither", "large"} < set(found.groups["kind"])
   pair = scenes.pair_statements(ids[10:], level=level)
   assert found.texts == tuple(pair.texts) and found.image_index.shape == (20, 2)
   np.testing.assert_array_equal(found.labels, pair.truths)

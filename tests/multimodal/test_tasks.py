@@ -31,13 +31,13 @@ def pair():
   judge = tasks.Judge(_fusion(), answers=3, pictures=2)
   images, words = _inputs()
   params = jax.jit(judge.init)(jax.random.key(0), images, words)["params"]
-  # Marks and last layer start small; here they are to be seen.
+  # The last layers start small; here they are to be seen.
   params = jax.tree.map(lambda x: x * 5, params)
   call = jax.jit(lambda *args: judge.apply({"params": params}, *args))
   return judge, params, call
 
 
-def test_it_is_the_models_first_state_through_two_layers(pair):
+def test_it_is_the_models_first_states_through_two_layers(pair):
   _, params, call = pair
   images, words = _inputs()
   model = _fusion()
@@ -47,12 +47,12 @@ def test_it_is_the_models_first_state_through_two_layers(pair):
 
   @jax.jit
   def by_hand(images, words):
-    seen = [use("encode_image", images[:, i]) + params["marks"][i] for i in (0, 1)]
     mask = jnp.cumsum(words == tokenizer.END, axis=1) - (words == tokenizer.END) == 0
     states = use("encode_text", words)
-    fused = use("fuse", states, mask, jnp.concatenate(seen, axis=1))[:, 0]
+    seen = [use("encode_image", images[:, i]) for i in (0, 1)]
+    fused = [use("fuse", states, mask, tokens)[:, 0] for tokens in seen]
     layer = lambda x, name: x @ params[name]["kernel"] + params[name]["bias"][None]
-    return layer(jnp.maximum(layer(fused, "hidden"), 0), "answer")
+    return layer(jnp.maximum(layer(jnp.hstack(fused), "hidden"), 0), "answer")
 
   with jax.numpy_rank_promotion("allow"):
     expected = by_hand(images, words)
@@ -85,7 +85,7 @@ def test_it_starts_from_a_pretrained_model(pair):
   assert jax.tree.structure(started) == jax.tree.structure(params)
   for part, leaves in started["model"].items():
     jax.tree.map(np.testing.assert_array_equal, leaves, made[part])
-  np.testing.assert_array_equal(started["marks"], params["marks"])
+  np.testing.assert_array_equal(started["hidden"]["kernel"], params["hidden"]["kernel"])
   assert "match_head" not in started["model"]  # no head of pretraining is carried along
   larger = _fusion()
   larger = larger.clone(text=larger.text.clone(context=9))
@@ -109,4 +109,5 @@ def test_what_does_not_fit_is_refused():
     none = tasks.Judge(_fusion(), answers=1)
     jax.eval_shape(none.init, jax.random.key(0), images[:, 0], words)
   shapes = jax.eval_shape(one.init, jax.random.key(0), images[:, 0], words)["params"]
-  assert "marks" not in shapes and shapes["answer"]["kernel"].shape == (24, 2)
+  assert shapes["hidden"]["kernel"].shape == (24, 24)
+  assert shapes["answer"]["kernel"].shape == (24, 2)

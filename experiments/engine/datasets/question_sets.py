@@ -109,9 +109,9 @@ def load_questions(
   Args:
     name: of scenes "scenes_questions", "scenes_statements" (about two pictures) or
       "scenes_entailment", of one to four objects, or "scenes_questions_easy",
-      "scenes_statements_easy", of one large object, which need no files; or a set that
-      `experiments.prepare` prepared: "nlvr_v1", "vqa_rad", "easy_vqa",
-      "coco_entailment".
+      "scenes_statements_lone", "scenes_statements_easy" (four kinds of the statements)
+      of one large object, which need no files; or a set that `experiments.prepare`
+      prepared: "nlvr_v1", "vqa_rad", "easy_vqa", "coco_entailment".
     split: name of a split, or a part of it as in TFDS: "train[:500]", "train[90%:]".
       What is counted are pictures with all that is asked about them (in "nlvr_v1", the
       six of an example), so that no picture is in two parts; but in "nlvr_v1" a

@@ -1,5 +1,6 @@
 """Questions, statements about two pictures and entailment on scenes: need no files."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -49,8 +50,10 @@ def _questions(ids: np.ndarray, level: scenes.Crowd) -> Asked:
   return Asked(made.scenes, None, made.texts, made.answers, scenes.ANSWERS, kinds)
 
 
-def _statements(ids: np.ndarray, level: scenes.Crowd) -> Asked:
-  made = scenes.pair_statements(ids, level=level)
+def _statements(
+  ids: np.ndarray, level: scenes.Crowd, only: tuple[str, ...] | None = None
+) -> Asked:
+  made = scenes.pair_statements(ids, level=level, kinds=only)
   kinds = {"kind": _words(scenes.STATEMENT_KINDS, made.kinds)}
   both = np.stack([made.left, made.right], axis=1)
   return Asked(both, None, made.texts, made.truths, answers.TRUTHS, kinds)
@@ -69,11 +72,18 @@ def _words(names: tuple[str, ...], numbers: np.ndarray) -> tuple[str, ...]:
 
 # One object that fills the picture: easier to see, even at half the side.
 _EASY = scene_inputs.EMBEDDED["scenes_text_easy"]
+# Kinds that a picture with what is said speaks for, if anything. Mixed from the start
+# with the others, which it may speak against, all of them stay at chance; a model that
+# knows these learns the others, too.
+_PLAIN = ("both", "any", "only", "one")
 EMBEDDED = {
   "scenes_questions": Source(_questions),
   "scenes_questions_easy": Source(_questions, _EASY, 32),
   "scenes_statements": Source(_statements),
-  "scenes_statements_easy": Source(_statements, _EASY, 32),
+  "scenes_statements_easy": Source(
+    functools.partial(_statements, only=_PLAIN), _EASY, 32
+  ),
+  "scenes_statements_lone": Source(_statements, _EASY, 32),
   "scenes_entailment": Source(_entailments),
 }
 

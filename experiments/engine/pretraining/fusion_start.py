@@ -80,8 +80,8 @@ def start_model(params: Any, stats: Any, path: str) -> tuple[Any, Any]:
 def start_task(params: Any, stats: Any, path: str) -> tuple[Any, Any]:
   """`Task.start` of a network with a fusion model under "model".
 
-  A decoder starts from the fusion layers, as in ALBEF; marks of pictures from those of
-  a run that has them. The rest stays as it was drawn.
+  A decoder starts from the fusion layers, as in ALBEF; the layer that compares
+  pictures, from that of a run with as many. The rest stays as it was drawn.
 
   Raises:
     UserError: the folder holds no such run, or a model of another size.
@@ -90,9 +90,9 @@ def start_task(params: Any, stats: Any, path: str) -> tuple[Any, Any]:
   started = _fitted(tasks.start_from, params, model)
   if "decoder" in params:
     started["decoder"] = _decoder(params["decoder"], model, others, path)
-  if "marks" in params and "marks" in others:
-    if others["marks"].shape == params["marks"].shape:
-      started["marks"] = others["marks"]
+  if "hidden" in params and "hidden" in others:
+    if others["hidden"]["kernel"].shape == params["hidden"]["kernel"].shape:
+      started["hidden"] = others["hidden"]
   return started, stats
 
 
