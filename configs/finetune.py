@@ -8,14 +8,14 @@ taken. With `--config.model.size=micro` and no RUN the task is learnt from scrat
 | preset          | task                                              | metric    | time    |
 |-----------------|---------------------------------------------------|-----------|---------|
 | smoke           | vqa on few questions, from scratch                | VQA's     | 1 min   |
-| vqa (default)   | questions about one large object, said in words   | VQA's     | 5 min   |
+| vqa (default)   | questions about one large object, said in words   | VQA's     | 3 min   |
 | easy_vqa        | questions about drawings, from local files        | VQA's     | not run |
 | vqa_rad         | questions about radiological pictures, the same   | VQA's     | not run |
 | assignment      | which of two pictures a caption is about, or none | accuracy  | 3 min   |
-| statements      | statements about two pictures: true or false      | NLVR's    | 4 min   |
+| statements      | statements about two pictures: true or false      | NLVR's    | 3 min   |
 | statements_lone | more kinds of them, from a run of `statements`    | NLVR's    | 3 min   |
 | nlvr_assignment | as assignment, of three pictures, before nlvr_v1  | accuracy  | not run |
-| nlvr_v1         | human sentences about drawings, from local files  | NLVR's    | not run |
+| nlvr_v1         | human sentences about drawings, from local files  | NLVR's    | 3 min   |
 | entailment      | what a partly covered picture says of a sentence  | SNLI-VE's | not run |
 | coco_entailment | sentences about photographs, from local files     | NLVR's    | not run |
 | retrieval       | captions and pictures, reranked by matching       | recall@k  | not run |

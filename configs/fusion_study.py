@@ -5,9 +5,9 @@
 
 | preset                | what                                                | time a run |
 |-----------------------|-----------------------------------------------------|------------|
-| pretraining (default) | scenes_text_easy at 32 px, 8 epochs of 8,000        | 7 min      |
-| vqa                   | easy questions, as in configs/finetune.py           | not run    |
-| statements            | easy statements about two pictures                  | not run    |
+| pretraining (default) | scenes_text_easy at 32 px, 8 epochs of 8,000        | 6 min      |
+| vqa                   | easy questions, as in configs/finetune.py           | 3 min      |
+| statements            | easy statements about two pictures                  | 3 min      |
 | nlvr_v1               | human sentences about drawings, from local files    | not run    |
 | retrieval             | captions and pictures, reranked by matching         | not run    |
 | smoke                 | pretraining on few examples                         | 1 min      |

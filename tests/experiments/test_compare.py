@@ -200,6 +200,15 @@ def test_pairs_agree_in_the_keys_that_vary_within_a_group(tmp_path):
   assert cell.values == {0: pytest.approx(0.6), 1: pytest.approx(0.5)}
 
 
+def test_starts_of_a_sweep_go_with_the_seed(tmp_path):
+  for arm, seed in (("a", 0), ("a", 1), ("b", 0), ("b", 1)):
+    start = {"arm": arm, "init_from": f"pre/arm={arm},seed={seed}"}
+    write_run(tmp_path / f"{arm}{seed}", seed=seed, final=0.5, **start)
+  assert len(grouped(tmp_path).groups) == 2
+  found = collected(tmp_path, group_by=["arm"], metrics=["probe/top1"])
+  assert found.differences["probe/top1"][0].interval.n == 2
+
+
 def test_a_run_that_was_made_twice_counts_once_and_the_finished_one_stays(tmp_path):
   write_run(tmp_path / "broken", seed=3, loss=LOSS[:1])
   write_run(tmp_path / "whole", seed=3, final=0.5)

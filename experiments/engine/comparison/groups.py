@@ -1,6 +1,7 @@
 """Groups of runs that differ in their seed only, or that share the keys asked for."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from experiments.engine.comparison import runs as records
 
 # Keys that do not make another experiment: its seed, and where it reads and writes.
 _IGNORED = ("seed", "workdir", "data_dir")
+_START = "init_from"
 # More keys than these do not fit into a name.
 _NAMED_KEYS = 3
 _MISSING = "–"
@@ -150,6 +152,9 @@ def _text(run: records.Run, key: str) -> str:
   if key not in run.config:
     return _MISSING
   value = run.config[key]
+  if key == _START and isinstance(value, str):
+    # Of a sweep each seed has a run of its own to start from.
+    value = re.sub(r"\bseed=\d+", "seed", value)
   return value if isinstance(value, str) and value else _canonical(value)
 
 

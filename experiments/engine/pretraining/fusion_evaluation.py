@@ -121,20 +121,24 @@ def match_scores(
     network: the fusion model.
     params: its parameters.
     image_tokens: [n, p, d] of n pictures.
-    tokens: int [m, t] of m texts.
+    tokens: int [m, t] of m texts, each of which is encoded once.
     pictures: [j] numbers of pictures.
     texts: [j] numbers of texts.
   """
 
   def apply(params, rows):
     call = network.bind(params)
-    seen, words = rows
-    states, mask = call("encode_text", words), text_transformer.token_mask(words)
-    first = jnp.zeros((len(words), 1), jnp.int32)
+    seen, states, words = rows
+    mask, first = text_transformer.token_mask(words), jnp.zeros((len(words), 1), int)
     logits = call("match", call("fuse", states, mask, seen, at=first))
     return logits[:, 1:] - logits[:, :1]
 
-  rows = (Taken(image_tokens, pictures), Taken(tokens, texts))
+  states = _encode_texts(network, params, tokens)
+  rows = (
+    Taken(image_tokens, pictures),
+    Taken(states, texts),
+    Taken(tokens, texts),
+  )
   scores = evaluate.embed(
     jax.tree_util.Partial(apply, params), rows, batch=_PAIRS, split="pair"
   )
@@ -156,6 +160,17 @@ def embed_pictures(
   return rows.reshape(len(rows), -1, network.model.image.width)
 
 
+def _encode_texts(network: FusionNetwork, params: Any, tokens: np.ndarray):
+  """States float32 [m, t, d] of the text layers."""
+
+  def apply(params, tokens):
+    found = network.bind(params)("encode_text", tokens)
+    return found.reshape(len(found), -1)
+
+  rows = evaluate.embed(jax.tree_util.Partial(apply, params), tokens, split="text")
+  return rows.reshape(*tokens.shape, -1)
+
+
 def _rerank(
   network: FusionNetwork,
   params: Any,
@@ -166,20 +181,24 @@ def _rerank(
   ks: Sequence[int],
 ) -> dict[str, float]:
   """Recall both ways when the matching head orders the `most` nearest keys."""
-  texts_of: Any = pairs.columns["text"]
+  towers = split.towers
+  of: Any = pairs.columns["text"]
+  ways = (("image", "text"), ("text", "image"))
+  near = [
+    reranking.nearest(towers[query].parts["shared"], towers[key].parts["shared"], most)
+    for query, key in ways
+  ]
+  asked = [np.repeat(np.arange(len(keys)), keys.shape[1]) for keys in near]
+  # Both ways at once, so that one program is compiled.
+  pictures = np.concatenate([asked[0], near[1].ravel()])
+  texts = np.concatenate([near[0].ravel(), asked[1]])
+  scores = match_scores(network, params, image_tokens, of.tokens, pictures, texts)
   report: dict[str, float] = {}
-  for query, key in (("image", "text"), ("text", "image")):
-    a, b = split.towers[query], split.towers[key]
-    near = reranking.nearest(a.parts["shared"], b.parts["shared"], most)
-    asked = np.repeat(np.arange(len(near)), near.shape[1])
-    pictures, texts = asked, near.ravel()
-    if query == "text":
-      pictures, texts = texts, pictures
-    scores = match_scores(
-      network, params, image_tokens, texts_of.tokens, pictures, texts
+  for (query, key), keys, found in zip(
+    ways, near, np.split(scores, [len(asked[0])]), strict=True
+  ):
+    recall = reranking.reranked_recall(
+      found.reshape(keys.shape), keys, towers[query].example, towers[key].example, ks=ks
     )
-    found = reranking.reranked_recall(
-      scores.reshape(near.shape), near, a.example, b.example, ks=ks
-    )
-    report |= {f"reranked/{query}_to_{key}/{name}": x for name, x in found.items()}
+    report |= {f"reranked/{query}_to_{key}/{name}": x for name, x in recall.items()}
   return report
