@@ -73,8 +73,8 @@ def _words(names: tuple[str, ...], numbers: np.ndarray) -> tuple[str, ...]:
 # One object that fills the picture: easier to see, even at half the side.
 _EASY = scene_inputs.EMBEDDED["scenes_text_easy"]
 # Kinds that a picture with what is said speaks for, if anything. Mixed from the start
-# with the others, which it may speak against, all of them stay at chance; a model that
-# knows these learns the others, too.
+# with the others, which it may speak against, all of them are hardly learnt; a model
+# that knows these learns the others, too.
 _PLAIN = ("both", "any", "only", "one")
 EMBEDDED = {
   "scenes_questions": Source(_questions),
